@@ -1,0 +1,85 @@
+# make run, make test, make bench: on a machine with Python 3.11 or newer and make, and nothing else set up.
+# What is installed goes into $(VENV), and again only when pyproject.toml or the compiled codec changes.
+
+VENV ?= .venv
+BUILD ?= build
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$candidate; break; fi; done)
+
+# Which share of the lines and branches the tests must reach, in percent.
+FLOOR ?= 90
+# What depends on the codec, and is therefore tested once more on its pure twin.
+PURE_TESTS ?= tests.http1 tests.proxy
+# Arguments of `make bench`, such as BENCH="--quick".
+BENCH ?=
+
+BIN := $(VENV)/bin
+SOURCES := lemmytx benchmarks tests .ci twisted hatch_build.py docs/conf.py
+INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/http1/*.pyx lemmytx/http1/*.pxi lemmytx/http1/*.pxd)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench docs lint types layers fragments wheel trial clean
+.DELETE_ON_ERROR:
+# What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
+MAKEFLAGS += --keep-going
+
+help:
+	@echo 'make run     the proxy with two demo backends: http://127.0.0.1:8080/'
+	@echo 'make test    everything that CI checks'
+	@echo 'make bench   lemmytx beside nginx, HAProxy, Caddy and twisted.web (BENCH="--quick" for a rough picture)'
+	@echo 'make docs    the documents, into $(BUILD)/docs'
+	@echo 'make clean   removes what the others made'
+
+run: $(VENV)/.run
+	$(BIN)/lemmy demo
+
+# The slow parts last, and the count of the tests as the last line.
+test: lint types layers fragments docs wheel trial
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.run $(BENCH)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+
+types: $(VENV)/.dev
+	$(BIN)/mypy lemmytx benchmarks .ci/summary.py
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+fragments: $(VENV)/.dev
+	$(BIN)/towncrier build --draft --version next > /dev/null
+
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build -q -W --keep-going -d $(BUILD)/doctrees -b html docs $(BUILD)/docs
+
+wheel: $(VENV)/.dev
+	.ci/wheel $(BIN)/python $(BUILD)/wheel
+
+trial: $(VENV)/.dev
+	$(BIN)/python .ci/summary.py --build $(BUILD) --floor $(FLOOR) --pure "$(PURE_TESTS)" tests
+
+$(VENV)/.made:
+	.ci/venv "$(PYTHON)" $(VENV)
+	touch $@
+
+$(VENV)/.run: $(VENV)/.made $(INPUTS)
+	$(PIP) .
+	@$(BIN)/python -c 'from lemmytx.http1 import codec; print("codec:", "compiled" if codec.compiled else "pure Python, for want of a C compiler: slower, otherwise the same")'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made $(INPUTS)
+	$(PIP) '.[dev]'
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.made $(INPUTS)
+	$(PIP) '.[bench]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(BUILD) dist _trial_temp* .coverage .coverage.* htmlcov .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	rm -f lemmytx/http1/*.so lemmytx/http1/_compiled.c twisted/plugins/dropin.cache twistd.pid twistd.log
+	find lemmytx tests benchmarks twisted docs .ci -name __pycache__ -prune -exec rm -rf {} +
