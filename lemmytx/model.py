@@ -1,0 +1,437 @@
+"""
+The configuration as frozen types: what the file may say, what it means, and what holds where it is silent.
+
+This is the one place where a setting's name, type, bounds, default and meaning stand. L{lemmytx.config} reads files
+into these types and makes the JSON Schema and the reference out of them; the admin side uses them for its bodies.
+
+What a type here cannot know — whether a cluster that a route names exists, whether an endpoint can be parsed, whether
+there is such a scheduler — L{lemmytx.config.checks} looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from lemmytx.addresses import HOST, NETWORK, URL, Location, Network, parse_url
+from lemmytx.names import CONDITION, HASH, METHOD, NAME, PSEUDONYM
+from lemmytx.units import FLAG, SHARE, Rule, Substituted, count, duration, resolve, shown, size
+
+#: A year. A bound rather than none, so that a slip of the unit is seen.
+LONG = 31536000
+
+
+def _parse_workers(value: object) -> int:
+    number = resolve(value) if isinstance(value, Substituted) else value
+    if number != 1 or isinstance(number, bool):
+        raise ValueError(f"found {shown(value)}; write 1: more is not available in this version of lemmytx")
+    return 1
+
+
+STATUS = count(400, 599)
+WORKERS = Rule("number", _parse_workers, {"const": 1})
+
+Condition = Annotated[str | Literal[True], CONDITION]
+
+
+class Settings(BaseModel):
+    """
+    What every section of the file has in common: it is frozen, it knows all of its settings, and one that is there
+    but empty (C{plugins:} with every line below commented out) is as good as left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_empty(cls, found: object) -> object:
+        """Called by pydantic before it looks at the settings. L{None} stays where it means something."""
+        if not isinstance(found, Mapping):
+            return found
+        fields = cls.model_fields
+        return {
+            name: value
+            for name, value in found.items()
+            if value is not None or name not in fields or fields[name].metadata == [PSEUDONYM]
+        }
+
+
+def _or_short(schema: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a section that can also be written short."""
+    return {"anyOf": [short, schema]}
+
+
+class Listener(Settings):
+    """A socket on which clients are accepted."""
+
+    endpoint: str = Field(
+        description="Where to listen: a Twisted server endpoint description, as in 'tcp:8080', "
+        "'tcp:8080:interface=127.0.0.1', 'tcp6:8080' or 'unix:/run/lemmy.sock'."
+    )
+    trusted_proxies: tuple[Annotated[Network, NETWORK], ...] = Field(
+        default=(),
+        description="Networks of the proxies in front whose X-Forwarded-*, Forwarded and X-Request-ID fields are "
+        "believed. From anyone else these fields are dropped.",
+    )
+
+
+class Route(Settings):
+    """
+    Which requests of a vhost go to which cluster. The most specific path wins: exact, then the longest literal
+    prefix, then regular expressions in the order of the file; a route whose other conditions do not hold lets the
+    next one try.
+    """
+
+    path: str = Field(
+        default="/*",
+        description="'/exact' matches that path alone, '/api/*' matches '/api' and everything below, a '*' elsewhere "
+        "matches within one segment, '~^/v[12]/' is a regular expression. Matched is the decoded, normalised path.",
+    )
+    methods: tuple[Annotated[str, METHOD], ...] = Field(
+        default=(), description="Only these methods, as in [GET, HEAD]. Empty: all."
+    )
+    headers: dict[str, Condition] = Field(
+        default_factory=dict,
+        description="Only requests with these header fields: name to value, '~' and a regular expression, or true for "
+        "any value.",
+    )
+    query: dict[str, Condition] = Field(
+        default_factory=dict, description="Only requests with these query parameters; written like headers."
+    )
+    cookies: dict[str, Condition] = Field(
+        default_factory=dict, description="Only requests with these cookies; written like headers."
+    )
+    client: tuple[Annotated[Network, NETWORK], ...] = Field(
+        default=(),
+        description="Only clients out of these networks; behind trusted proxies it is the client they tell of. "
+        "Empty: all.",
+    )
+    cluster: str = Field(description="The cluster that gets the requests.")
+
+
+class Vhost(Settings):
+    """One or more host names with their routes. Either routes or cluster must be given."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["routes"]}, {"required": ["cluster"]}]})
+
+    hosts: tuple[Annotated[str, HOST], ...] = Field(
+        min_length=1,
+        description="Names as in the Host field, without port; international ones as they are read. An exact name "
+        "beats the longest wildcard ('*.shop.example': any name below shop.example) beats '*'.",
+    )
+    routes: tuple[Route, ...] = Field(default=(), description="Where the requests go. None that fits: 404.")
+    cluster: str | None = Field(default=None, description="Short for one route that sends everything to this cluster.")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Vhost:
+        """Called by pydantic when the settings themselves are right."""
+        if self.cluster is not None and self.routes:
+            raise ValueError("has both 'routes' and 'cluster'; write the cluster as the last route: {cluster: NAME}")
+        if self.cluster is None and not self.routes:
+            raise ValueError("has neither 'routes' nor 'cluster'; write one of them")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs and statistics: its first host."""
+        return self.hosts[0]
+
+    @property
+    def all_routes(self) -> tuple[Route, ...]:
+        """The routes, the short form written out."""
+        return self.routes if self.cluster is None else (Route(cluster=self.cluster),)
+
+
+class Backend(Settings):
+    """A server that takes requests. Can be written short, as its URL alone."""
+
+    url: Annotated[str, URL] = Field(
+        description="'http://HOST[:PORT]' (a name, an IPv4 or a bracketed IPv6 address; port 80 unless written) or "
+        "'http+unix:///PATH'. Names are looked up again every 30 seconds."
+    )
+    name: Annotated[str, NAME] = Field(
+        default="", description="What logs, statistics and the admin side call it; from the URL unless written."
+    )
+    weight: Annotated[int, count(0, 1000)] = Field(
+        default=1, description="Its share relative to the others. 0: gets requests only when no other can."
+    )
+    capacity: Annotated[int, count(0, 1_000_000)] = Field(
+        default=0, description="How many requests it takes at one time. 0: no limit."
+    )
+    role: Literal["active", "backup", "standby"] = Field(
+        default="active",
+        description="'backup' is used only when no active backend is available, 'standby' also when all active ones "
+        "are at capacity.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short(cls, found: object) -> object:
+        """Called by pydantic first: the short form written out, and the name made where it is missing."""
+        if isinstance(found, str):
+            found = {"url": found}
+        if isinstance(found, Mapping) and found.get("name") is None and "url" in found:
+            try:
+                return {**found, "name": parse_url(found["url"]).name}
+            except ValueError:
+                pass  # the URL's own rule says so, with the setting's name
+        return found
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Pydantic: the JSON Schema with the short form in it."""
+        return _or_short(handler.resolve_ref_schema(handler(schema)), dict(URL.schema))
+
+    @property
+    def location(self) -> Location:
+        """The URL taken apart."""
+        return parse_url(self.url)
+
+
+class Scheduler(Settings):
+    """What chooses a backend. Can be written short, as its name alone."""
+
+    name: str = Field(min_length=1, description="The scheduler plugin's name.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Its options, written beside the name: {name: lemmy, round_robin_after: 100}."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_short(cls, found: object) -> object:
+        """Called by pydantic first: the short form, or name and options gathered."""
+        if isinstance(found, str):
+            return {"name": found}
+        if isinstance(found, Mapping) and not isinstance(found.get("options"), Mapping):
+            # No rule waits for an option, so what comes from the environment is taken as it looks.
+            options = {
+                key: resolve(value) if isinstance(value, Substituted) else value
+                for key, value in found.items()
+                if key != "name"
+            }
+            gathered: dict[str, object] = {"options": options}
+            if "name" in found:
+                gathered["name"] = found["name"]
+            return gathered
+        return found
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Pydantic: the JSON Schema as the file has it, options beside the name."""
+        name = {"type": "string", "minLength": 1}
+        return {
+            "description": cls.__doc__,
+            "anyOf": [name, {"type": "object", "properties": {"name": name}, "required": ["name"]}],
+        }
+
+
+class Retry(Settings):
+    """
+    When a request is tried again on another backend: only while nothing of a response has reached the client, within
+    a budget of 20 % of the active requests (at least 3).
+    """
+
+    attempts: Annotated[int, count(1, 10)] = Field(
+        default=2, description="How often a request is sent at most, the first time included. 1: no retry."
+    )
+    buffer: Annotated[int, size(0, 16 << 20)] = Field(
+        default=64 << 10, description="How much of a body is held for another attempt; a longer one is not retried."
+    )
+    non_idempotent: Annotated[bool, FLAG] = Field(
+        default=False,
+        description="Whether POST, PATCH and the like are retried too, at the risk that one is carried out twice.",
+    )
+    on: tuple[Annotated[int, STATUS], ...] = Field(
+        default=(), description="Statuses of a backend's answer that are retried, as in [502, 503, 504]."
+    )
+
+
+class ClusterTimeouts(Settings):
+    """How long to wait for a backend."""
+
+    connect: Annotated[float, duration(0.001, LONG)] = Field(
+        default=4.0, description="Until a connection stands. After that another backend is tried, or 504."
+    )
+    read: Annotated[float, duration(0.001, LONG)] = Field(
+        default=30.0, description="Until its answer begins, and between two parts of it."
+    )
+    write: Annotated[float, duration(0.001, LONG)] = Field(
+        default=8.0, description="How long a backend may take nothing of what there is to send."
+    )
+
+
+class Pool(Settings):
+    """The idle connections that are kept towards each backend."""
+
+    idle: Annotated[int, count(0, 100_000)] = Field(
+        default=64, description="How many at most, per backend. 0: a new connection for each request."
+    )
+    idle_time: Annotated[float, duration(0.001, LONG)] = Field(
+        default=4.0,
+        description="How long each is kept. Below the 5 seconds after which Apache, Node.js and uvicorn close theirs, "
+        "so that a request seldom meets a closing one; raise it for backends that keep theirs longer (nginx: 75).",
+    )
+    requests: Annotated[int, count(0, 1_000_000_000)] = Field(
+        default=0, description="How many requests go over one before it is closed. 0: no limit."
+    )
+
+
+class ClusterRules(Settings):
+    """What a cluster says beside its backends."""
+
+    scheduler: Scheduler = Field(
+        default=Scheduler(name="least_connections"),
+        description="What chooses a backend: 'round_robin', 'least_connections', 'lemmy', or a plugin's name; with "
+        "options: {name: lemmy, round_robin_after: 100}.",
+    )
+    max_fails: Annotated[int, count(0, 1000)] = Field(
+        default=3, description="This many failures within fail_window take a backend out. 0: none do."
+    )
+    fail_window: Annotated[float, duration(0.001, LONG)] = Field(default=10.0, description="How long a failure counts.")
+    fail_on: tuple[Annotated[int, STATUS], ...] = Field(
+        default=(502, 503, 504),
+        description="Statuses that count as failures, beside refused, broken and timed-out connections.",
+    )
+    backend_retry_interval: Annotated[float, duration(0.001, LONG)] = Field(
+        default=10.0,
+        description="After how long a backend that was taken out gets a trial request; doubled each time in a row, up "
+        "to ten times this.",
+    )
+    max_ejected: Annotated[float, SHARE] = Field(
+        default=0.5, description="How much of the cluster may be out because of failures at one time."
+    )
+    retry: Retry = Field(default=Retry(), description="When a request is tried again on another backend.")
+    timeouts: ClusterTimeouts = Field(default=ClusterTimeouts(), description="How long to wait for a backend.")
+    pool: Pool = Field(default=Pool(), description="The idle connections that are kept towards each backend.")
+    host: Literal["client", "backend"] = Field(
+        default="client",
+        description="The Host field that a backend gets: the client's, or host and port out of the backend's URL.",
+    )
+
+
+class Cluster(ClusterRules):
+    """Interchangeable backends and their rules."""
+
+    backends: tuple[Backend, ...] = Field(
+        description="The servers: URLs, or {url, name, weight, capacity, role}. May be an empty list."
+    )
+
+
+class Store(Settings):
+    """Where the table of vhosts and backends lives."""
+
+    type: Literal["memory"] = Field(
+        default="memory", description="'memory': what changes at run time is gone after a restart."
+    )
+
+
+class Token(Settings):
+    """Who may use the admin side. 'lemmy token new' makes the token and its hash."""
+
+    name: Annotated[str, NAME] = Field(description="Whose it is, for the log.")
+    hash: Annotated[str, HASH] = Field(description="'sha256:' and the token's SHA-256; never the token itself.")
+    role: Literal["read", "operate", "admin"] = Field(
+        description="'read' looks, 'operate' also changes what runs, 'admin' also changes the configuration."
+    )
+
+
+class Admin(Settings):
+    """The admin side: health, readiness, statistics."""
+
+    endpoint: str = Field(
+        default="tcp:8081:interface=127.0.0.1", description="Where it listens: a Twisted server endpoint description."
+    )
+    tokens: tuple[Token, ...] = Field(
+        default=(), description="Who may use it. Empty: only /health and /ready can be used."
+    )
+
+
+class AccessLog(Settings):
+    """One line for each request."""
+
+    path: str = Field(default="-", min_length=1, description="A file, or '-' for standard output.")
+    format: Literal["combined", "json", "off"] = Field(
+        default="combined", description="'combined' (as Apache and nginx), 'json' (with timers and reasons), or 'off'."
+    )
+
+
+class Limits(Settings):
+    """Bounds on what clients may send."""
+
+    header_size: Annotated[int, size(256, 1 << 20)] = Field(
+        default=32 << 10,
+        description="Longest head of a request or response, in bytes. Beyond: 431, or 414 for the target.",
+    )
+    headers: Annotated[int, count(1, 10_000)] = Field(default=100, description="Most fields in a head. Beyond: 431.")
+    body_size: Annotated[int, size(0, 1 << 50)] = Field(
+        default=0, description="Longest body of a request, in bytes. Beyond: 413. 0: no limit."
+    )
+    connections: Annotated[int, count(1, 10_000_000)] = Field(
+        default=10_000, description="Most client connections at one time. Beyond, new ones wait to be accepted."
+    )
+
+
+class Timeouts(Settings):
+    """How long to wait for clients."""
+
+    header: Annotated[float, duration(0.001, LONG)] = Field(
+        default=10.0, description="From the first byte of a head to its end. After that: 408."
+    )
+    keepalive: Annotated[float, duration(0.001, LONG)] = Field(
+        default=60.0, description="How long a connection is kept without a request."
+    )
+    body: Annotated[float, duration(0.001, LONG)] = Field(
+        default=30.0,
+        description="Between two parts of a body, in either direction. Long uploads live, stalled ones end.",
+    )
+    tunnel: Annotated[float, duration(0.001, LONG)] = Field(
+        default=3600.0, description="How long a tunnel (WebSocket) may be silent."
+    )
+    drain: Annotated[float, duration(0, LONG)] = Field(
+        default=30.0, description="How long running requests have to end after SIGTERM."
+    )
+
+
+class Forwarding(Settings):
+    """What a backend is told about the client and the way of the request."""
+
+    x_forwarded: Annotated[bool, FLAG] = Field(
+        default=True, description="Whether X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host are sent."
+    )
+    forwarded: Annotated[bool, FLAG] = Field(default=False, description="Whether Forwarded (RFC 7239) is sent.")
+    via: Annotated[str | None, PSEUDONYM] = Field(
+        default="lemmytx", description="What this proxy calls itself in Via (RFC 9110 §7.6.3); null sends none."
+    )
+    request_id: Annotated[bool, FLAG] = Field(
+        default=True, description="Whether X-Request-ID is sent: a trusted proxy's, else a new one."
+    )
+
+
+class Configuration(Settings):
+    """Everything that a file says."""
+
+    workers: Annotated[int, WORKERS] = Field(default=1, description="Serving processes. Only 1 in this version.")
+    plugins: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(),
+        description="Folders that are searched for drop-in plugins; a relative one starts at the folder of the file.",
+    )
+    listeners: tuple[Listener, ...] = Field(default=(), description="The sockets on which clients are accepted.")
+    vhosts: tuple[Vhost, ...] = Field(default=(), description="Host names and their routes. No vhost that fits: 404.")
+    clusters: dict[Annotated[str, NAME], Cluster] = Field(
+        default_factory=dict, description="Name to backends and their rules."
+    )
+    defaults: ClusterRules = Field(
+        default=ClusterRules(),
+        description="The same settings as in a cluster, without backends: for clusters that come from the store.",
+    )
+    store: Store = Field(default=Store(), description="Where the table of vhosts and backends lives.")
+    admin: Admin = Field(default=Admin(), description="The admin side.")
+    access_log: AccessLog = Field(default=AccessLog(), description="One line for each request.")
+    limits: Limits = Field(default=Limits(), description="Bounds on what clients may send.")
+    timeouts: Timeouts = Field(default=Timeouts(), description="How long to wait for clients.")
+    forwarding: Forwarding = Field(
+        default=Forwarding(), description="What a backend is told about the client and the way of the request."
+    )
