@@ -1,0 +1,13 @@
+from lemmytx.message import RequestHead, ResponseHead
+
+def request(data: bytes, trusted: bool = False, header_size: int = 32768, headers: int = 100) -> RequestHead | None: ...
+def response(
+    data: bytes, head_request: bool = False, header_size: int = 65536, headers: int = 200
+) -> ResponseHead | None: ...
+
+class ChunkedBody:
+    done: bool
+    rest: bytes
+    trailers: bytes
+    def __init__(self, limit: int = 8192) -> None: ...
+    def feed(self, data: bytes) -> bytes: ...
