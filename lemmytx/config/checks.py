@@ -1,0 +1,181 @@
+"""
+What one setting says about another, and what only those above this layer can tell.
+
+The checks look at the data as the file has it rather than at the model, and pass over whatever has the wrong shape:
+so that a typo in one place does not hide a dangling reference in another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from pydantic import ValidationError
+
+from lemmytx.addresses import parse_host, parse_url
+from lemmytx.config.problems import Path, nearest
+from lemmytx.config.reader import Document
+from lemmytx.model import Admin, Scheduler, Token
+from lemmytx.patterns import check_match, check_path
+from lemmytx.units import shown
+
+#: Is this endpoint description one? The text of what is wrong with it, or L{None}.
+EndpointCheck = Callable[[str], str | None]
+
+#: What is wrong with the plugins in these folders (absolute), a text each? Called once, before any L{SchedulerCheck}.
+PluginsCheck = Callable[[Sequence[str]], Sequence[str]]
+
+#: Is there a scheduler of this name, and does it take these options?
+SchedulerCheck = Callable[[str, Mapping[str, object]], str | None]
+
+#: May the admin side be opened at this endpoint with these tokens?
+AdminCheck = Callable[[str, tuple[Token, ...]], str | None]
+
+# Port 0 is another one each time: the system chooses.
+_ANY_PORT = re.compile(r"tcp6?:(port=)?0+(:|\Z)")
+
+_FIELD = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> Iterator[tuple[int, object]]:
+    return enumerate(value if isinstance(value, list) else [])
+
+
+def check_references(document: Document) -> None:
+    """Every cluster that a vhost or a route names exists."""
+    data = _mapping(document.data)
+    clusters = _mapping(data.get("clusters"))
+
+    def check(path: Path, name: object) -> None:
+        if isinstance(name, str) and name not in clusters:
+            document.refuse(path, f"there is no cluster {shown(name)}{nearest(name, clusters)}")
+
+    for number, vhost in _items(data.get("vhosts")):
+        check(("vhosts", number, "cluster"), _mapping(vhost).get("cluster"))
+        for place, route in _items(_mapping(vhost).get("routes")):
+            check(("vhosts", number, "routes", place, "cluster"), _mapping(route).get("cluster"))
+
+
+def check_hosts(document: Document) -> None:
+    """No host stands in two places, compared as requests are: case, trailing dot and script do not matter."""
+    first: dict[str, Path] = {}
+    for number, vhost in _items(_mapping(document.data).get("vhosts")):
+        for place, host in _items(_mapping(vhost).get("hosts")):
+            path = ("vhosts", number, "hosts", place)
+            try:
+                name = parse_host(host)
+            except ValueError:
+                continue  # the model says so
+            if name in first:
+                line = document.line(first[name])
+                document.refuse(path, f"{shown(host)} is listed twice; the first is in line {line}")
+            else:
+                first[name] = path
+
+
+def check_backends(document: Document) -> None:
+    """No two backends of a cluster have one name: the admin side and the statistics could not tell them apart."""
+    for cluster, rules in _mapping(_mapping(document.data).get("clusters")).items():
+        first: dict[str, Path] = {}
+        for place, backend in _items(_mapping(rules).get("backends")):
+            path = ("clusters", cluster, "backends", place)
+            url = _mapping(backend).get("url") if isinstance(backend, dict) else backend
+            name = _mapping(backend).get("name")
+            if name is None:
+                try:
+                    name = parse_url(url).name
+                except ValueError:
+                    continue  # the model says so
+            if not isinstance(name, str):
+                continue
+            if name in first:
+                line = document.line(first[name])
+                document.refuse(path, f"{shown(name)} is also the backend in line {line}; give it a name of its own")
+            else:
+                first[name] = path
+
+
+def check_routes(document: Document) -> None:
+    """Paths and conditions can be compiled, and the names of header fields are such."""
+    for number, vhost in _items(_mapping(document.data).get("vhosts")):
+        for place, route in _items(_mapping(vhost).get("routes")):
+            path = ("vhosts", number, "routes", place)
+            pattern = _mapping(route).get("path")
+            if isinstance(pattern, str):
+                wrong = check_path(pattern)
+                if wrong is not None:
+                    document.refuse((*path, "path"), wrong)
+            for kind in ("headers", "query", "cookies"):
+                for name, value in _mapping(_mapping(route).get(kind)).items():
+                    wrong = check_match(value) if isinstance(value, str) else None
+                    if kind == "headers" and not _FIELD.match(name):
+                        wrong = f"{shown(name)} is not the name of a header field"
+                    if wrong is not None:
+                        document.refuse((*path, kind, name), wrong)
+
+
+def check_endpoints(document: Document, check: EndpointCheck | None) -> None:
+    """Every endpoint description can be parsed, and none is listed twice: the second could not be opened."""
+    data = _mapping(document.data)
+    found: list[tuple[Path, object]] = [
+        (("listeners", number, "endpoint"), _mapping(listener).get("endpoint"))
+        for number, listener in _items(data.get("listeners"))
+    ]
+    admin = _mapping(data.get("admin")).get("endpoint")
+    found.append((("admin", "endpoint"), Admin().endpoint if admin is None else admin))
+    first: dict[str, Path] = {}
+    for path, endpoint in found:
+        if not isinstance(endpoint, str):
+            continue
+        if endpoint in first and not _ANY_PORT.match(endpoint):
+            line = document.line(first[endpoint])
+            document.refuse(path, f"{shown(endpoint)} is listed twice; the first is in line {line}")
+            continue
+        first[endpoint] = path
+        wrong = check(endpoint) if check is not None else None
+        if wrong is not None:
+            document.refuse(path, wrong)
+
+
+def check_admin(document: Document, check: AdminCheck | None) -> None:
+    """What the admin side asks of its endpoint and tokens together."""
+    if check is None:
+        return
+    try:
+        admin = Admin.model_validate(_mapping(document.data).get("admin") or {})
+    except ValidationError:
+        return  # the model says what is wrong
+    wrong = check(admin.endpoint, admin.tokens)
+    if wrong is not None:
+        document.refuse(("admin", "endpoint"), wrong)
+
+
+def check_plugins(
+    document: Document, folders: Sequence[str], plugins: PluginsCheck | None, scheduler: SchedulerCheck | None
+) -> None:
+    """
+    Plugins can be loaded, and every scheduler exists and takes its options.
+
+    @param folders: those that C{plugins} names, absolute.
+    """
+    broken = plugins(folders) if plugins is not None else ()
+    for text in broken:
+        document.refuse(("plugins",), text)
+    if broken or scheduler is None:
+        return  # what a broken folder would have brought cannot be told from what does not exist
+    data = _mapping(document.data)
+    sections: list[tuple[Path, object]] = [(("defaults",), data.get("defaults"))]
+    sections += [(("clusters", name), rules) for name, rules in _mapping(data.get("clusters")).items()]
+    for path, rules in sections:
+        chosen = _mapping(rules).get("scheduler")
+        try:
+            asked = Scheduler.model_validate(chosen)
+        except ValidationError:
+            continue  # left out, or the model says what is wrong
+        wrong = scheduler(asked.name, asked.options)
+        if wrong is not None:
+            document.refuse((*path, "scheduler"), wrong)
