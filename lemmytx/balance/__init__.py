@@ -1,0 +1,1 @@
+"""Schedulers: who gets the next request. Pure, without Twisted and without I/O."""
