@@ -1,0 +1,1 @@
+"""Sockets, time and names: what talks to the operating system through Twisted."""
