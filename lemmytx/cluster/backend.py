@@ -1,0 +1,199 @@
+"""
+One backend: where it is, how it is, and the connections to it that wait for work.
+
+The upstreams themselves are made a layer above. A backend keeps the idle ones, newest first: the one used last is the
+least likely to have been timed out by the other side, and the oldest can run out in peace.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IConnector
+from twisted.internet.protocol import ClientFactory
+from zope.interface import implementer
+
+from lemmytx.addresses import Location
+from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.traffic import Traffic
+from lemmytx.interfaces import ICandidate
+from lemmytx.net.network import Network
+
+
+class Pooled(Protocol):
+    """
+    An upstream, as far as a pool knows it.
+
+    @ivar served: how many exchanges it has carried.
+    """
+
+    served: int
+
+    def wait(self, seconds: float) -> None:
+        """It goes into the pool: it closes itself after so many seconds without work."""
+
+    def close(self) -> None:
+        """It is not needed any more."""
+
+
+class Pool:
+    """
+    How idle upstreams are kept.
+
+    @ivar limit: how many idle ones at the most; 0 = each connection carries one request.
+    @ivar idle_time: seconds without work after which one is closed.
+    @ivar requests: how many exchanges one carries at the most; 0 = no limit.
+    """
+
+    __slots__ = ("idle_time", "limit", "requests")
+
+    def __init__(self, limit: int = 64, idle_time: float = 30.0, requests: int = 0) -> None:
+        self.limit = limit
+        self.idle_time = idle_time
+        self.requests = requests
+
+
+@implementer(ICandidate)
+class Backend:
+    """
+    A backend of a cluster.
+
+    @ivar name: unique in its cluster.
+    @ivar url: as configured, for people.
+    @ivar role: C{active}, C{backup} or C{standby} (semantics of each in L{lemmytx.cluster.cluster}).
+    @ivar state: what an operator wants: C{ready}, C{drain}, C{disabled}.
+    @ivar addresses: what to connect to, best first; empty while a name has not been resolved.
+    @ivar active: exchanges (and tunnels) on it now.
+    @ivar idle: upstreams without work, oldest first.
+    @ivar connects: connections made, C{reused}: exchanges that found an idle one.
+    @ivar failures: by kind, since the start.
+    """
+
+    __slots__ = (
+        "active", "addresses", "capacity", "changed", "connects", "failures", "idle", "location", "name", "network", "passive",
+         "pool", "reused", "role", "state", "traffic", "url", "weight",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        location: Location,
+        network: Network,
+        passive: Passive,
+        pool: Pool,
+        weight: int = 1,
+        capacity: int = 0,
+        role: str = "active",
+    ) -> None:
+        self.name = name
+        self.url = url
+        self.location = location
+        self.network = network
+        self.passive = passive
+        self.pool = pool
+        self.weight = weight
+        self.capacity = capacity
+        self.role = role
+        self.state = "ready"
+        self.addresses: tuple[str, ...] = ()
+        self.active = 0
+        self.idle: deque[Any] = deque()
+        self.traffic = Traffic()
+        self.connects = 0
+        self.reused = 0
+        self.failures: dict[str, int] = {}
+        #: Called when something changed that decides whether it can be chosen. The cluster sets it.
+        self.changed: Callable[[], None] = _nothing
+
+    @property
+    def authority(self) -> bytes:
+        """What stands in a Host field that names the backend itself. Unix sockets have no name: C{localhost}."""
+        return self.location.authority.removesuffix(":80").encode("ascii") or b"localhost"
+
+    @property
+    def health(self) -> str:
+        """For people: C{up}, C{ejected}, or C{unknown} while its name has no address."""
+        if self.passive.ejected:
+            return "ejected"
+        return "up" if self.located else "unknown"
+
+    @property
+    def located(self) -> bool:
+        """Whether it is known where to connect to."""
+        return bool(self.addresses or self.location.path)
+
+    def moved(self, addresses: tuple[str, ...]) -> None:
+        """Its name means other addresses now. Connections to the old ones end when they are idle."""
+        gone = set(self.addresses) - set(addresses)
+        self.addresses = addresses
+        if gone:
+            self.close_idle()
+        self.changed()
+
+    def acquire(self) -> Any | None:
+        """
+        An exchange begins here.
+
+        @return: the idle upstream that was used last; L{None} when a new one must be made. Either way the exchange
+            is counted as active until L{release} or L{leave}.
+        """
+        self.active += 1
+        if self.idle:
+            self.reused += 1
+            return self.idle.pop()
+        return None
+
+    def release(self, upstream: Pooled) -> None:
+        """An exchange ended and left its upstream in order, ready for the next."""
+        self.active -= 1
+        pool = self.pool
+        if len(self.idle) < pool.limit and (not pool.requests or upstream.served < pool.requests):
+            self.idle.append(upstream)
+            upstream.wait(pool.idle_time)
+        else:
+            upstream.close()
+
+    def leave(self) -> None:
+        """An exchange ended, or went elsewhere, and there is no upstream to keep."""
+        self.active -= 1
+
+    def lost(self, upstream: Pooled) -> None:
+        """An idle upstream was closed by the other side, or by its own timeout."""
+        try:
+            self.idle.remove(upstream)
+        except ValueError:
+            # It closed while it was being handed out or before it was ever in the pool.
+            return
+
+    def close_idle(self) -> None:
+        """Close every idle upstream."""
+        while self.idle:
+            self.idle.pop().close()
+
+    def connect(self, factory: ClientFactory[Any], address: str, timeout: float) -> IConnector:
+        """
+        Open a connection.
+
+        @param address: one of C{addresses}; ignored for a unix socket.
+        @param timeout: seconds.
+        """
+        self.connects += 1
+        if self.location.path:
+            return self.network.connectUNIX(self.location.path, factory, timeout)
+        return self.network.connectTCP(address, self.location.port, factory, timeout)
+
+    def prefer(self, address: str) -> None:
+        """A connection to this address succeeded after others had failed: try it first from now on."""
+        if self.addresses and self.addresses[0] != address and address in self.addresses:
+            rest = tuple(other for other in self.addresses if other != address)
+            self.addresses = (address, *rest)
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.name} {self.state} {self.health} active={self.active} idle={len(self.idle)}>"
+
+
+def _nothing() -> None:
+    """No cluster yet."""
