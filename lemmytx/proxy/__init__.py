@@ -1,0 +1,1 @@
+"""The way of a request: downstream, router, exchange, upstream."""

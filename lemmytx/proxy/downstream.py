@@ -1,0 +1,578 @@
+"""
+One connection from a client, HTTP/1.1.
+
+It reads one request at a time: the next head is looked at when the exchange before it has ended (pipelined requests wait
+in the buffer, and the socket waits while there is something in the buffer). States, by the attributes::
+
+    exchange   buffer     body            reading
+    None       empty      -               idle, waiting for a head
+    None       begun      -               a head is arriving
+    set        -          length, chunks  the body of the request is arriving
+    set        -          none            the request is whole; the response is awaited or on its way
+    set        -          tunnel          bytes
+    None       -          lingering       an answer was sent before the request had ended: what still comes is
+                                          thrown away until the client has read it (RFC 9112 §9.6)
+
+One deadline serves them all; L{Downstream.expired} tells by the state what it means.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lemmytx.http1 import codec
+from lemmytx.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
+from lemmytx.net.splice import WORTH_IT, Splice, can_splice
+from lemmytx.proxy.exchange import Exchange
+from lemmytx.proxy.forward import Peer
+from lemmytx.proxy.replies import date, reply
+from lemmytx.proxy.upstream import Upstream
+
+if TYPE_CHECKING:
+    from lemmytx.proxy.listener import Listener
+
+#: After an answer that came before the end of the request: how long, and how many bytes, we still listen so that the
+#: client can read it before a reset takes it away. nginx: 5 s between two reads.
+LINGER_TIME = 5.0
+LINGER_BYTES = 16 * 1024 * 1024
+
+#: How long a backend may be silent on `Expect: 100-continue` before we ourselves ask for the body (RFC 9110 §10.1.1
+#: lets a proxy do that): a backend that does not know the expectation waits for a body that a patient client would
+#: never send. curl waits 1 s before it sends unasked.
+CONTINUE_AFTER = 1.0
+
+
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+class Downstream:
+    """
+    @ivar exchange: the one under way.
+    @ivar served: how many there were.
+    """
+
+    __slots__ = (
+        "_buffer", "_chunks", "_close", "_closing", "_expecting", "_lingering", "_looping", "_paused", "_remaining",
+        "_splice", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange", "listener", "peer", "served",
+        "transport",
+    )  # fmt: skip
+
+    transport: Any
+
+    def __init__(self, listener: Listener) -> None:
+        self.listener = listener
+        self.transport = None
+        self.peer: Peer = listener.nobody
+        self.exchange: Exchange | None = None
+        self.served = 0
+        self.deadline = inf
+        self.check_at = inf
+        self._buffer: bytes | bytearray = b""
+        self._remaining = 0
+        self._chunks: codec.ChunkedBody | None = None
+        self._splice: Splice | None = None
+        self._taken = 0  # of a chunked body, for limits.body_size; of what came while lingering
+        self._close = False  # after this exchange
+        self._closing = False  # the last byte has been written
+        self._lingering = False
+        self._paused = False
+        self._stalled = False
+        self._expecting = False
+        self._looping = False
+        self._watched: Upstream | None = None
+
+    # What Twisted calls
+
+    def makeConnection(self, transport: Any) -> None:
+        """A client has connected."""
+        self.transport = transport
+        self.peer = self.listener.connected(self, transport)
+        self._set_deadline(self.listener.timeouts.header)
+
+    def connectionMade(self) -> None:
+        """See L{makeConnection}."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came from the client."""
+        if self.exchange is not None or self._lingering or self._closing:
+            self._during(data)
+            return
+        if self._buffer:
+            self._buffer += data
+            if b"\n" not in data and len(self._buffer) <= self.listener.limits.header_size:
+                return  # no line has ended: the codec could not get further than last time
+            data = bytes(self._buffer)
+        self._read_head(data)
+
+    def _read_head(self, data: bytes) -> None:
+        """Begin an exchange, if a whole head is there. C{data} is everything that has come and not been used."""
+        listener = self.listener
+        limits = listener.limits
+        try:
+            head = codec.request(data, self.peer.trusted, limits.header_size, limits.headers)
+        except ProtocolError as error:
+            self._reject(error.status, str(error))
+            return
+        if head is None:
+            if not self._buffer and self.served:
+                # Until now it was idle. From the first byte of a head there is a shorter time for the rest.
+                self._set_deadline(listener.timeouts.header)
+            self._buffer = bytearray(data)
+            return
+        self.served += 1
+        self.deadline = inf
+        self._close = not head.keep_alive
+        size = head.size
+        exchange = Exchange(listener.resource, self, head, self.peer)
+        if head.length == 0:
+            self._buffer = data[size:] if size < len(data) else b""
+            self.exchange = exchange
+            exchange.start(b"", True)
+            if self._buffer and self.exchange is exchange:
+                self._hold_back()
+        else:
+            self._read_body(exchange, head, data[size:])
+
+    def _read_body(self, exchange: Exchange, head: RequestHead, rest: bytes) -> None:
+        """The part of a body that came with the head."""
+        limit = self.listener.limits.body_size
+        if limit and head.length > limit:
+            self._reject(413, f"a body of {head.length} bytes", head)
+            return
+        trailers = b""
+        if head.length == CHUNKED:
+            chunks = codec.ChunkedBody()
+            try:
+                body = chunks.feed(rest)
+            except ProtocolError as error:
+                self._reject(error.status, str(error), head)
+                return
+            self._taken = len(body)
+            if limit and self._taken > limit:
+                self._reject(413, f"a body of more than {limit} bytes", head)
+                return
+            ended = chunks.done
+            if ended:
+                self._buffer, trailers = chunks.rest, chunks.trailers
+            else:
+                self._buffer = b""
+                self._chunks = chunks
+        else:
+            over = len(rest) - head.length
+            ended = over >= 0
+            body = rest[: head.length] if over > 0 else rest
+            self._buffer = rest[head.length :] if over > 0 else b""
+            self._remaining = 0 if ended else -over
+        self.exchange = exchange
+        if not ended:
+            self._set_deadline(self.listener.timeouts.body)
+            if head.expects_continue and not body:
+                self._expecting = True
+                self._set_deadline(CONTINUE_AFTER)
+        exchange.start(body, ended, trailers)
+        if self._buffer and self.exchange is exchange:
+            self._hold_back()
+        elif not ended and self.exchange is exchange:
+            self._try_splice()
+
+    def _hold_back(self) -> None:
+        """The client sends ahead: what it sends next stays in the kernel until it is its turn."""
+        if not self._paused:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def _during(self, data: bytes) -> None:
+        """Bytes while an exchange is under way, or after its end."""
+        exchange = self.exchange
+        if exchange is None:
+            self._taken += len(data)
+            if self._taken > LINGER_BYTES:
+                self.transport.abortConnection()
+        elif exchange.tunnel:
+            exchange.from_client(data)
+        elif self._remaining:
+            self._expecting = False
+            over = len(data) - self._remaining
+            if over >= 0:
+                self._remaining = 0
+                self.deadline = inf
+                if over:
+                    self._buffer = data[len(data) - over :]
+                    data = data[: len(data) - over]
+                    self._hold_back()
+                exchange.request_body(data, True)
+            else:
+                self._remaining = -over
+                self._set_deadline(self.listener.timeouts.body)
+                exchange.request_body(data, False)
+                if self._remaining >= WORTH_IT and self.exchange is exchange:
+                    self._try_splice()
+        elif self._chunks is not None:
+            self._expecting = False
+            self._read_chunks(exchange, self._chunks, data)
+        else:
+            self._buffer = bytes(self._buffer) + data
+            self._hold_back()
+
+    def _read_chunks(self, exchange: Exchange, chunks: codec.ChunkedBody, data: bytes) -> None:
+        try:
+            body = chunks.feed(data)
+        except ProtocolError as error:
+            self._close = True
+            exchange.request_broke(error.status, "refused", str(error))
+            return
+        self._taken += len(body)
+        limit = self.listener.limits.body_size
+        if limit and self._taken > limit:
+            self._close = True
+            exchange.request_broke(413, "refused", f"a body of more than {limit} bytes")
+            return
+        if not chunks.done:
+            self._set_deadline(self.listener.timeouts.body)
+            if body:
+                exchange.request_body(body, False)
+            return
+        self._chunks = None
+        self.deadline = inf
+        if chunks.rest:
+            self._buffer = chunks.rest
+            self._hold_back()
+        exchange.request_body(body, True, chunks.trailers)
+
+    def _try_splice(self) -> None:
+        """Let the kernel move the rest of a long body."""
+        exchange = self.exchange
+        if self._remaining < WORTH_IT or exchange is None or self._paused:
+            return
+        upstream = exchange.may_splice()
+        if upstream is not None and can_splice(self.transport, upstream.transport):
+            try:
+                self._splice = Splice(
+                    self.transport, upstream.transport, self._remaining, self, self._spliced, self._splice_done
+                )
+            except OSError:
+                # No descriptors left for a pipe: copying works without.
+                self._splice = None
+
+    def _spliced(self, count: int) -> None:
+        assert self.exchange is not None
+        self._remaining -= count
+        self.exchange.body_spliced(count)
+        if not self._paused:
+            self._set_deadline(self.listener.timeouts.body)
+
+    def _splice_done(self) -> None:
+        assert self.exchange is not None
+        self._splice = None
+        self._remaining = 0
+        self.deadline = inf
+        self.exchange.body_ended()
+
+    def readConnectionLost(self) -> None:
+        """
+        The client has closed its half. With a request under way that counts as gone: a client that left looks the
+        same, and keeping backends busy for nobody is the worse mistake (nginx and Go's proxy decide alike).
+        """
+        if self.exchange is not None and self.exchange.tunnel:
+            self.exchange.client_half_closed()
+            return
+        self._lost()
+        if self.transport.connected:
+            self.transport.loseConnection()
+            self._closing = True
+            self._set_deadline(self.listener.timeouts.body)
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed: L{_linger} or a tunnel did that."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is over."""
+        self.listener.disconnected(self)
+        self._lost()
+        self.listener.ticker.forget(self)
+        self.deadline = inf
+
+    def _lost(self) -> None:
+        exchange, self.exchange = self.exchange, None
+        self._stop_splice()
+        self._buffer = b""
+        if exchange is not None and not exchange.termination:
+            exchange.client_gone()
+
+    def _stop_splice(self) -> None:
+        if self._splice is not None:
+            self._splice.stop()
+            self._splice = None
+
+    # Time
+
+    def _set_deadline(self, seconds: float) -> None:
+        ticker = self.listener.ticker
+        self.deadline = ticker.seconds() + seconds
+        if self.deadline < self.check_at:
+            ticker.watch(self)
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        exchange = self.exchange
+        if self._closing or self._lingering:
+            # The client had its time to read what was left.
+            self.transport.abortConnection()
+        elif exchange is None:
+            if self._buffer:
+                self._reject(408, "the head did not arrive in time")
+            else:
+                # Idle, or never said a word: nothing was asked, so nothing is answered.
+                self._end_connection()
+        elif self._expecting:
+            self._expecting = False
+            self._set_deadline(self.listener.timeouts.body)
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        elif self._stalled:
+            exchange.client_gone("the client did not read the response in time")
+            self.cut()
+        else:
+            self._close = True
+            exchange.request_broke(408, "timeout_body", "the body did not arrive in time")
+
+    # What the exchange calls (lemmytx.proxy.exchange.Asker)
+
+    def inform(self, head: ResponseHead) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}. HTTP/1.0 has no interim responses (RFC 9110 §15.2)."""
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.head.minor == 0:
+            return
+        if head.status == 100:
+            if not exchange.head.expects_continue or not self._expecting:
+                return  # nobody waits for it: we have asked ourselves, or the body is on its way
+            self._expecting = False
+            self._set_deadline(self.listener.timeouts.body)
+        self.transport.write(head.block + b"\r\n")
+
+    def respond(self, head: ResponseHead, body: bytes, ended: bool, trailers: bytes) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        exchange = self.exchange
+        assert exchange is not None
+        if self._remaining or self._chunks is not None:
+            # Answered before the request was whole. Whether the rest of it will come is the client's to know, so
+            # what follows on this connection could be anything.
+            self._close = True
+        if head.length >= 0:
+            if not self._close and exchange.head.minor:
+                self.transport.write(b"%b\r\n%b" % (head.block, body) if head.dated else self._dated(head, body))
+                return
+            framing = b""
+        elif exchange.head.minor:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            body = (codec.chunk(body) if body else b"") + (codec.last_chunk(trailers) if ended else b"")
+        else:
+            # HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
+            self._close = True
+            framing = b""
+        if self._close:
+            framing += b"Connection: close\r\n"
+        elif not exchange.head.minor:
+            framing += b"Connection: keep-alive\r\n"
+        dated = b"" if head.dated else b"Date: %b\r\n" % date()
+        self.transport.write(b"%b%b%b\r\n%b" % (head.block, dated, framing, body))
+
+    @staticmethod
+    def _dated(head: ResponseHead, body: bytes) -> bytes:
+        """With the Date that a proxy must add where the backend left it out (RFC 9110 §6.6.1)."""
+        return b"%bDate: %b\r\n\r\n%b" % (head.block, date(), body)
+
+    def send(self, body: bytes, ended: bool, trailers: bytes) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.framed_by_chunks:
+            if body:
+                body = codec.chunk(body)
+            if ended:
+                body += codec.last_chunk(trailers)
+        if body:
+            self.transport.write(body)
+
+    def reply(self, status: int, fields: bytes = b"") -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        exchange = self.exchange
+        assert exchange is not None
+        head = exchange.head
+        if self._remaining or self._chunks is not None:
+            self._close = True
+        if self._close:
+            fields += b"Connection: close\r\n"
+        elif not head.minor:
+            fields += b"Connection: keep-alive\r\n"
+        self.transport.write(reply(status, head.field(b"accept"), exchange.request_id, fields, head.method == b"HEAD"))
+
+    def cut(self) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        self.exchange = None
+        self._stop_splice()
+        # With a reset, since an orderly end would end a response without a length as if it were whole.
+        self.transport.abortConnection()
+
+    def open_tunnel(self, head: ResponseHead) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        exchange = self.exchange
+        assert exchange is not None
+        self._close = True
+        upgrade = head.upgrade or exchange.head.upgrade or b""
+        dated = b"" if head.dated else b"Date: %b\r\n" % date()
+        self.transport.write(b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.block, dated, upgrade))
+        early, self._buffer = bytes(self._buffer), b""
+        if early:
+            exchange.from_client(early)
+        self.resume()
+
+    def write(self, data: bytes) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        self.transport.write(data)
+
+    def half_close(self) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        self.transport.loseWriteConnection()
+
+    def finished(self) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        self.exchange = None
+        self._expecting = False
+        if self._close:
+            self._stop_splice()
+            if self._remaining or self._chunks is not None or self._buffer:
+                self._linger()
+            else:
+                self._end_connection()
+            return
+        self.deadline = self.listener.ticker.seconds() + self.listener.timeouts.keepalive
+        if self.deadline < self.check_at:
+            self.listener.ticker.watch(self)
+        if self._buffer and not self._looping:
+            self._next()
+
+    def _next(self) -> None:
+        """Pipelined requests: the next head is in the buffer, in part or whole."""
+        self._looping = True
+        while self._buffer and self.exchange is None and not self._lingering and not self._closing:
+            data, self._buffer = bytes(self._buffer), b""
+            self._read_head(data)
+            if self.exchange is None and len(self._buffer) == len(data):
+                break  # only a part of a head
+        self._looping = False
+        if (self.exchange is None or not self._buffer) and not self._closing and not self._lingering:
+            self.resume()
+
+    def listen_to(self, upstream: Upstream | None) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        if self._watched is not None:
+            self._watched = None
+            self.transport.unregisterProducer()
+        self._stalled = False
+        if upstream is not None and self.transport.connected:
+            self._watched = upstream
+            self.transport.registerProducer(upstream, True)
+
+    def stalled(self, stalled: bool) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        self._stalled = stalled
+        exchange = self.exchange
+        if stalled:
+            tunnel = exchange is not None and exchange.tunnel
+            self._set_deadline(self.listener.timeouts.tunnel if tunnel else self.listener.timeouts.body)
+        elif self._remaining or self._chunks is not None:
+            self._set_deadline(self.listener.timeouts.body)
+        else:
+            self.deadline = inf
+
+    def body_sink(self) -> Any | None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        exchange = self.exchange
+        return None if exchange is None or exchange.framed_by_chunks else self.transport
+
+    def body_source(self, upstream: Upstream) -> Any:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        return self
+
+    def pause(self) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        self._hold_back()
+        # While we do not listen, the client cannot be late.
+        self.deadline = inf
+
+    def resume(self) -> None:
+        """See L{lemmytx.proxy.exchange.Asker}."""
+        exchange = self.exchange
+        if exchange is not None and not exchange.tunnel and self._buffer:
+            return  # it sends ahead
+        if self._remaining or self._chunks is not None:
+            self._set_deadline(CONTINUE_AFTER if self._expecting else self.listener.timeouts.body)
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    # As the producer of an upstream: what the backend's transport calls when the backend is slow, and fast again
+
+    def pauseProducing(self) -> None:
+        """The backend does not keep up."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        self.pause()
+        if not exchange.tunnel and exchange.upstream is not None:
+            exchange.upstream.await_response(exchange.cluster.rules.write)
+
+    def resumeProducing(self) -> None:
+        """The backend has taken what there was."""
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if not exchange.tunnel and exchange.upstream is not None:
+            exchange.upstream.deadline = inf
+        self.resume()
+
+    def stopProducing(self) -> None:
+        """The backend's connection is lost; its protocol is told the same and decides."""
+
+    # Ends
+
+    def _reject(self, status: int, why: str, head: RequestHead | None = None) -> None:
+        """There will be no exchange, and what follows on the connection cannot be trusted."""
+        self.deadline = inf
+        self._buffer = b""
+        self._chunks = None
+        self._remaining = 0
+        accept, without_body = (None, False) if head is None else (head.field(b"accept"), head.method == b"HEAD")
+        self.listener.resource.rejected(status, why, self.peer.client, head)
+        self.transport.write(reply(status, accept, b"", b"Connection: close\r\n", without_body))
+        self._linger()
+
+    def drain(self) -> None:
+        """Take no more requests after the present one."""
+        self._close = True
+        if self.exchange is None and not self._closing and not self._lingering:
+            self._end_connection()
+
+    def _linger(self) -> None:
+        """Close our half, and the rest when the client has done the same or has had its time."""
+        self._lingering = True
+        self._taken = 0
+        self._buffer = b""
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+        self._set_deadline(LINGER_TIME)
+        self.transport.loseWriteConnection()
+
+    def _end_connection(self) -> None:
+        """Everything is said. What is still queued gets out, but not for ever."""
+        self._closing = True
+        self._set_deadline(self.listener.timeouts.body)
+        self.transport.loseConnection()
+
+    def __repr__(self) -> str:
+        return f"<Downstream {self.peer.client or 'unix'} served={self.served} exchange={self.exchange!r}>"

@@ -1,0 +1,706 @@
+"""
+One request and its response.
+
+The exchange stands between a downstream (who asks) and an upstream (who answers) and decides: where the request goes,
+whether it may be tried again, what the client sees when something fails, whose fault it was, and what is counted. It
+knows neither how the client's connection frames a message nor how the backend's does.
+
+Who ends it::
+
+    event                                   before a response head        after it
+    response whole                          -                             ok; upstream back to the pool
+    backend cannot be reached               another backend, or 502/504   -
+    reused connection dies unanswered       the same once more (*), 502   client cut
+    fresh connection dies unanswered        502                           client cut
+    malformed response                      502                           client cut
+    backend silent for `read`               504                           client cut
+    request broken off or malformed         upstream closed, 400/408      upstream closed, client cut
+    client gone                             upstream closed, 499 in the log, nobody is blamed
+
+(*) when the method is idempotent or nothing was sent, and the body is still held (semantics of a retry: RFC 9110
+§9.2.2, RFC 9112 §9.3.1). That repetition is the price of keeping connections open, so it is neither an attempt nor a
+failure of the backend.
+"""
+
+from __future__ import annotations
+
+import re
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from zope.interface import implementer
+
+from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.cluster import Cluster
+from lemmytx.http1 import codec
+from lemmytx.interfaces import IRequest
+from lemmytx.message import CHUNKED, IDEMPOTENT, ProtocolError, RequestHead, ResponseHead
+from lemmytx.proxy.forward import Peer
+from lemmytx.proxy.router import Route
+from lemmytx.proxy.upstream import Dial, Upstream
+
+#: Requests whose hops can be counted.
+_COUNTED = frozenset((b"OPTIONS", b"TRACE"))
+_HOPS = re.compile(rb"(?im)^max-forwards:[^\r\n]*\r\n")
+
+if TYPE_CHECKING:
+    from lemmytx.proxy.resource import ReverseProxyResource
+
+
+class Asker(Protocol):
+    """
+    What an exchange needs of the side that asks. A downstream of HTTP/1.1 is one, a request of C{twisted.web} another.
+    """
+
+    def inform(self, head: ResponseHead) -> None:
+        """An interim response."""
+
+    def respond(self, head: ResponseHead, body: bytes, ended: bool, trailers: bytes) -> None:
+        """The final response begins, and is whole if C{ended}."""
+
+    def send(self, body: bytes, ended: bool, trailers: bytes) -> None:
+        """More of the response."""
+
+    def reply(self, status: int, fields: bytes = b"") -> None:
+        """An answer of our own, whole."""
+
+    def cut(self) -> None:
+        """The response cannot be finished: end the connection so that nobody takes the part for the whole."""
+
+    def open_tunnel(self, head: ResponseHead) -> None:
+        """From here on bytes, no messages."""
+
+    def write(self, data: bytes) -> None:
+        """Bytes of a tunnel to the client."""
+
+    def half_close(self) -> None:
+        """The backend's side of a tunnel has ended."""
+
+    def finished(self) -> None:
+        """The exchange is over and accounted for."""
+
+    def listen_to(self, upstream: Upstream | None) -> None:
+        """Pause this upstream whenever the client does not keep up; L{None}: there is nothing more to pause."""
+
+    def stalled(self, stalled: bool) -> None:
+        """The client has begun, or ceased, to be slower than the backend."""
+
+    def body_sink(self) -> Any | None:
+        """The transport that takes body bytes as they are; L{None} where they are framed or encrypted."""
+
+    def body_source(self, upstream: Upstream) -> Any | None:
+        """The producer of the request's body, to be paused by the backend's transport; L{None} when all is here."""
+
+    def pause(self) -> None:
+        """Send no more of the request for now."""
+
+    def resume(self) -> None:
+        """Send on."""
+
+
+@implementer(IRequest)
+class Exchange:
+    """
+    @ivar head: the request's.
+    @ivar client: the client's address.
+    @ivar request_id: by which logs on all sides find each other.
+    @ivar started: when the head was whole; C{time.monotonic()}.
+    @ivar queue_time: seconds of waiting for a backend to be free; -1 = did not wait.
+    @ivar connect_time: seconds until the connection stood; 0 for a reused one, -1 = never.
+    @ivar first_byte: seconds from the start until the response's head, -1 = never.
+    @ivar total: seconds from the start to the end.
+    @ivar attempts: backends tried.
+    @ivar tried: those that failed it.
+    @ivar status: what the client saw: 499 when it left before an answer, 0 when it was cut before one.
+    @ivar sent: body bytes for the client; in a tunnel all bytes.
+    @ivar received: body bytes from the client; in a tunnel all bytes.
+    @ivar termination: how it ended, one word; C{why} in a sentence, for the log.
+    @ivar tunnel: whether it has become one.
+    @ivar framed_by_chunks: whether the response goes to the client in chunks.
+    @ivar read_timeout: see L{lemmytx.cluster.cluster.Rules}.
+    """
+
+    __slots__ = (
+        "_body_ended", "_counted", "_dial", "_held", "_held_size", "_producing", "_redialled", "_replayable",
+        "_retrying", "_reused", "_tunnel_ends", "_wire", "attempts", "backend", "client", "cluster", "connect_time",
+        "downstream", "first_byte", "framed_by_chunks", "head", "peer", "queue_time", "read_timeout", "received", "request_id", "resource",
+        "responded", "route", "sent", "started", "status", "termination", "total", "tried", "tunnel", "upstream",
+        "vhost", "why",
+    )  # fmt: skip
+
+    route: Route
+    cluster: Cluster
+
+    def __init__(self, resource: ReverseProxyResource, downstream: Asker, head: RequestHead, peer: Peer) -> None:
+        self.resource = resource
+        self.downstream = downstream
+        self.head = head
+        self.peer = peer
+        self.client = peer.client
+        self.started = monotonic()
+        self.request_id = b""
+        self.vhost: Any = None
+        self.backend: Backend | None = None
+        self.upstream: Upstream | None = None
+        self.queue_time = -1.0
+        self.connect_time = -1.0
+        self.first_byte = -1.0
+        self.total = -1.0
+        self.read_timeout = 0.0
+        self.attempts = 0
+        self.tried: tuple[Backend, ...] = ()
+        self.status = 0
+        self.sent = 0
+        self.received = 0
+        self.termination = ""
+        self.why = ""
+        self.tunnel = False
+        self.responded = False
+        self.framed_by_chunks = False
+        self._wire = b""
+        self._held: list[bytes] | None = None
+        self._held_size = 0
+        self._replayable = True
+        self._body_ended = False
+        self._producing = False
+        self._dial: Dial | None = None
+        self._counted = False
+        self._reused = False
+        self._redialled = False
+        self._retrying = False
+        self._tunnel_ends = 0
+
+    # The request
+
+    def start(self, body: bytes, ended: bool, trailers: bytes = b"") -> None:
+        """
+        Called once, with the head's arrival.
+
+        @param body: what has come of the body, decoded.
+        @param ended: whether that is all of it.
+        """
+        head = self.head
+        resource = self.resource
+        resource.exchanges += 1
+        self.request_id = resource.forwarding.request_id(head)
+        if head.claims is not None:
+            self.client = resource.forwarding.client(head, self.peer, self.peer.networks)
+        self.route = route = resource.router.find(head, self.client)
+        self.vhost = route.vhost
+        if route.cluster is None:
+            self._refuse(404, "no_route", "no route")
+            return
+        if head.method in _COUNTED and self._last_hop(head):
+            return
+        self.cluster = cluster = route.cluster
+        self.read_timeout = cluster.rules.read
+        if body or trailers or not ended or head.length:
+            self._keep(body, ended, trailers)
+        else:
+            self._body_ended = True
+        self._attempt()
+
+    def _last_hop(self, head: RequestHead) -> bool:
+        """Max-Forwards (RFC 9110 §7.6.2): answered here at zero, else forwarded one lower."""
+        hops = head.field(b"max-forwards")
+        if hops is None or not hops.isdigit():
+            return False
+        if int(hops) == 0:
+            if head.method == b"OPTIONS":
+                self._refuse(200, "max_forwards", "", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
+            else:
+                # Reflecting a request, cookies and all, is nothing that a proxy should offer.
+                self._refuse(405, "max_forwards", "TRACE", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
+            return True
+        head.block = _HOPS.sub(b"Max-Forwards: %d\r\n" % (min(int(hops), 1 << 31) - 1), head.block)
+        return False
+
+    def _keep(self, body: bytes, ended: bool, trailers: bytes) -> None:
+        """Hold a part of the body, framed, until it can be sent and for as long as it may have to be sent again."""
+        framed = self._framed(body, ended, trailers)
+        self.received += len(body)
+        if self._held is None:
+            self._held = []
+        self._held.append(framed)
+        self._held_size += len(framed)
+        self._body_ended = ended
+
+    def _framed(self, body: bytes, ended: bool, trailers: bytes) -> bytes:
+        if self.head.length != CHUNKED:
+            return body
+        framed = codec.chunk(body) if body else b""
+        return framed + codec.last_chunk(trailers) if ended else framed
+
+    def request_body(self, body: bytes, ended: bool, trailers: bytes = b"") -> None:
+        """More of the request's body."""
+        upstream = self.upstream
+        if upstream is None:
+            # Between two attempts: nothing more is wanted until there is somebody to send it to, so what has to be
+            # held is one read at the most.
+            self._keep(body, ended, trailers)
+            if not ended:
+                self.downstream.pause()
+            return
+        framed = self._framed(body, ended, trailers)
+        self.received += len(body)
+        self._body_ended = ended
+        if self._replayable:
+            if self._held_size + len(framed) <= self.cluster.rules.replay:
+                self._held_size += len(framed)
+                assert self._held is not None
+                self._held.append(framed)
+            else:
+                self._forget_body()
+        upstream.transport.write(framed)
+        if ended:
+            self._request_sent(upstream)
+
+    def _forget_body(self) -> None:
+        """Too much to hold: from here on there is no second attempt."""
+        self._replayable = False
+        self._held = None
+        self._held_size = 0
+
+    def _request_sent(self, upstream: Upstream) -> None:
+        if self._producing:
+            self._producing = False
+            upstream.transport.unregisterProducer()
+        if not self.tunnel:
+            upstream.await_response(self.read_timeout)
+
+    def body_spliced(self, count: int) -> None:
+        """So many bytes of the body went past us, inside the kernel."""
+        self.received += count
+
+    def body_ended(self) -> None:
+        """… and that was the last of it."""
+        self._body_ended = True
+        assert self.upstream is not None
+        self._request_sent(self.upstream)
+
+    def may_splice(self) -> Upstream | None:
+        """Where the rest of the body could go without us; L{None} while it is still held for another attempt."""
+        return None if self._replayable else self.upstream
+
+    # Attempts
+
+    def _attempt(self) -> None:
+        cluster = self.cluster
+        backend = cluster.choose(self)
+        if backend is None:
+            if cluster.full():
+                self._refuse(503, "overloaded", "all backends are at capacity", b"Retry-After: 5\r\n")
+            else:
+                self._refuse(503, "no_backend", "no backend is available", b"Retry-After: 5\r\n")
+            return
+        self.attempts += 1
+        self.backend = backend
+        self._counted = True
+        upstream: Upstream | None = backend.acquire()
+        if upstream is not None and self.head.method not in IDEMPOTENT and not upstream.fresh():
+            # This request can not be repeated, so it must not meet a connection that the backend has closed.
+            upstream.close()
+            upstream = None
+        if backend.passive.suspect:
+            backend.passive.began(self)
+        if upstream is None:
+            self._connect(backend)
+        else:
+            self._reused = True
+            self.connect_time = 0.0
+            self._send(upstream)
+
+    def _connect(self, backend: Backend) -> None:
+        self._reused = False
+        if not self._body_ended:
+            self.downstream.pause()
+        self._dial = Dial(self, backend)
+        self._dial.start()
+
+    def connected(self, upstream: Upstream) -> None:
+        """The connection that was wanted stands."""
+        self._dial = None
+        self.connect_time = monotonic() - self.started
+        self._send(upstream)
+        if not self._body_ended and self.upstream is upstream:
+            self.downstream.resume()
+
+    def _send(self, upstream: Upstream) -> None:
+        """Send everything that there is, on a connection that stands."""
+        self.upstream = upstream
+        wire = self._wire or self._compose(upstream.backend)
+        held = self._held
+        if held is not None:
+            wire = b"".join((wire, *held))
+            if self._held_size > self.cluster.rules.replay:
+                self._forget_body()
+        upstream.carry(self, wire)
+        if self._body_ended:
+            upstream.await_response(self.read_timeout)
+        elif self.upstream is upstream:
+            self._producing = True
+            upstream.transport.registerProducer(self.downstream.body_source(upstream), True)
+
+    def _compose(self, backend: Backend) -> bytes:
+        host = self.head.authority
+        if self.cluster.rules.own_host or not host:
+            # HTTP/1.0 without Host: HTTP/1.1 towards the backend needs one (RFC 9112 §3.2).
+            host = backend.authority
+        wire = self.resource.forwarding.compose(self.head, host, self.peer, self.request_id)
+        if not self.cluster.rules.own_host:
+            self._wire = wire
+        return wire
+
+    def connect_failed(self, timed_out: bool, why: str) -> None:
+        """No connection to the backend: nothing was sent, so any request may try another."""
+        self._dial = None
+        backend = self.backend
+        assert backend is not None
+        self.cluster.failed(backend, "timeout" if timed_out else "refused", f"connecting: {why}")
+        self.why = f"{backend.name}: {why}"
+        if self._try_another(backend):
+            return
+        if timed_out:
+            self._refuse(504, "timeout_connect", self.why)
+        else:
+            self._refuse(502, "backend_refused", self.why)
+
+    def _try_another(self, backend: Backend) -> bool:
+        """One more attempt on a backend that has not failed yet, if there may be one and is one."""
+        self._let_go()
+        self.tried = (*self.tried, backend)
+        cluster = self.cluster
+        if self.attempts >= cluster.rules.attempts or not self._replayable:
+            return False
+        if not self._retrying:
+            if not cluster.may_retry():
+                return False
+            self._retrying = True
+            cluster.retrying += 1
+        if cluster.choose(self) is None:
+            return False
+        self.upstream = None
+        self._attempt()
+        return True
+
+    def upstream_gone(self, orderly: bool) -> None:
+        """The connection ended before the response was whole."""
+        if self.termination:
+            # It is accounted for, and yet the upstream still had it: an error of ours came in between.
+            self.upstream = None
+            self._let_go()
+            self.downstream.cut()
+            return
+        upstream, backend = self.upstream, self.backend
+        assert upstream is not None
+        assert backend is not None
+        self._drop_upstream()
+        if self.responded:
+            self.cluster.failed(backend, "gone", "closed the connection in the middle of a response")
+            self._cut("backend_gone", f"{backend.name} closed the connection in the middle of its response")
+            return
+        how = "closed" if orderly else "reset"
+        if self._may_repeat(upstream):
+            # Closed while the request was on its way: the keep-alive race, not a fault.
+            self._redialled = True
+            self.upstream = None
+            self._connect(backend)
+            return
+        self.cluster.failed(backend, "gone", f"{how} the connection without an answer")
+        self._refuse(502, "backend_gone", f"{backend.name} {how} the connection without an answer")
+
+    def _may_repeat(self, upstream: Upstream) -> bool:
+        return (
+            self._reused
+            and not upstream.answered
+            and not self._redialled
+            and self._replayable
+            and (self.head.method in IDEMPOTENT or upstream.refused)
+        )
+
+    def upstream_broke(self, error: ProtocolError) -> None:
+        """What the backend sent is no response."""
+        backend = self.backend
+        assert backend is not None
+        self._drop_upstream(abandon=True)
+        self.cluster.failed(backend, "malformed", f"malformed response: {error}")
+        why = f"{backend.name} sent a malformed response: {error}"
+        if self.responded:
+            self._cut("backend_malformed", why)
+        else:
+            self._refuse(502, "backend_malformed", why)
+
+    def upstream_timed_out(self) -> None:
+        """The backend was silent, or took nothing, for too long."""
+        backend = self.backend
+        assert backend is not None
+        self._drop_upstream(abandon=True)
+        if self.tunnel:
+            self._end("timeout_tunnel", "no bytes in either direction")
+            self.downstream.cut()
+            return
+        self.cluster.failed(backend, "timeout", "did not answer in time")
+        why = f"{backend.name} did not answer in time"
+        if self.responded:
+            self._cut("timeout_read", why)
+        else:
+            self._refuse(504, "timeout_read", why)
+
+    # The response
+
+    def inform(self, head: ResponseHead) -> None:
+        """An interim response came."""
+        self.downstream.inform(head)
+
+    def respond(
+        self, head: ResponseHead, body: bytes, ended: bool, reusable: bool, trailers: bytes = b""
+    ) -> bool:
+        """
+        The final response begins.
+
+        @param ended: it is whole; then this is the last that comes from the upstream.
+        @param reusable: whether the upstream may carry another exchange after this.
+        @return: whether more of it is wanted.
+        """
+        status = head.status
+        backend = self.backend
+        assert backend is not None
+        rules = self.cluster.rules
+        if status >= 400 and status in rules.fail_on:
+            self.cluster.failed(backend, "status", f"answered {status}")
+        elif backend.passive.suspect:
+            self.cluster.succeeded(backend)
+        if status in rules.retry_on and self._retry_status(backend):
+            return False
+        self.responded = True
+        self.status = status
+        now = monotonic()
+        self.first_byte = now - self.started
+        self.sent = len(body)
+        if ended:
+            self._keep_upstream(reusable)
+            self._end("ok", "", now)
+            self.downstream.respond(head, body, True, trailers)
+            self.downstream.finished()
+            return False
+        self.framed_by_chunks = head.length < 0 and self.head.minor == 1
+        self.downstream.listen_to(self.upstream)
+        self.downstream.respond(head, body, False, b"")
+        return self.upstream is not None
+
+    def _retry_status(self, backend: Backend) -> bool:
+        """The answer is one that is worth another attempt (C{retry.on})."""
+        if self.head.method not in IDEMPOTENT and not self.cluster.rules.non_idempotent:
+            return False
+        if not self._replayable or self.attempts >= self.cluster.rules.attempts:
+            return False
+        tried = self.tried
+        self.tried = (*tried, backend)
+        other = self.cluster.choose(self)
+        self.tried = tried
+        if other is None or not (self._retrying or self.cluster.may_retry()):
+            return False
+        self._drop_upstream(abandon=True)
+        return self._try_another(backend)
+
+    def carry_on(self, body: bytes, ended: bool, reusable: bool, trailers: bytes = b"") -> bool:
+        """
+        More of the response. Parameters and result as for L{respond}.
+        """
+        self.sent += len(body)
+        if not ended:
+            self.downstream.send(body, False, b"")
+            return self.upstream is not None
+        self.downstream.listen_to(None)
+        self._keep_upstream(reusable)
+        self._end("ok", "", monotonic())
+        self.downstream.send(body, True, trailers)
+        self.downstream.finished()
+        return False
+
+    def _keep_upstream(self, reusable: bool) -> None:
+        """The response is whole: the upstream goes back to the pool, if request and response left it in order."""
+        upstream, backend = self.upstream, self.backend
+        assert upstream is not None
+        assert backend is not None
+        self.upstream = None
+        if reusable and self._body_ended:
+            upstream.exchange = None
+            self._counted = False
+            backend.release(upstream)
+            return
+        self._let_go()
+        if self._body_ended:
+            upstream.close()
+        else:
+            # The backend has answered without waiting for the rest of the request.
+            if self._producing:
+                self._producing = False
+                upstream.transport.unregisterProducer()
+            upstream.abandon()
+
+    # Tunnels
+
+    def open_tunnel(self, head: ResponseHead, rest: bytes) -> None:
+        """The backend agreed to another protocol: from here on bytes, both ways, until both have ended."""
+        self.responded = True
+        self.tunnel = True
+        self.status = 101
+        self.first_byte = monotonic() - self.started
+        upstream = self.upstream
+        assert upstream is not None
+        assert self.backend is not None
+        if self.backend.passive.suspect:
+            self.cluster.succeeded(self.backend)
+        self._held = None
+        self.read_timeout = self.resource.timeouts.tunnel
+        upstream.await_response(self.read_timeout)
+        self._producing = True
+        upstream.transport.registerProducer(self.downstream.body_source(upstream), True)
+        self.downstream.listen_to(upstream)
+        self.downstream.open_tunnel(head)
+        if rest and self.upstream is not None:
+            self.from_backend(rest)
+
+    def from_backend(self, data: bytes) -> None:
+        """Bytes of a tunnel."""
+        self.sent += len(data)
+        assert self.upstream is not None
+        self.upstream.await_response(self.read_timeout)
+        self.downstream.write(data)
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes of a tunnel."""
+        self.received += len(data)
+        upstream = self.upstream
+        if upstream is not None:
+            upstream.await_response(self.read_timeout)
+            upstream.transport.write(data)
+
+    def backend_half_closed(self) -> None:
+        """The backend will send no more."""
+        self._tunnel_ends |= 1
+        if self._tunnel_ends == 3:
+            self._close_tunnel()
+        else:
+            self.downstream.half_close()
+
+    def client_half_closed(self) -> None:
+        """The client will send no more."""
+        self._tunnel_ends |= 2
+        if self._tunnel_ends == 3:
+            self._close_tunnel()
+        elif self.upstream is not None:
+            self.upstream.transport.loseWriteConnection()
+
+    def _close_tunnel(self) -> None:
+        upstream = self.upstream
+        assert upstream is not None
+        self._unhook()
+        self.upstream = None
+        upstream.close()
+        self._let_go()
+        self._end("ok", "")
+        self.downstream.finished()
+
+    def backend_closed(self) -> None:
+        """The backend's connection of a tunnel is gone."""
+        self._drop_upstream()
+        self._end("ok" if self._tunnel_ends & 1 else "backend_gone", "the backend ended the tunnel")
+        self.downstream.finished()
+
+    # The end
+
+    def client_gone(self, why: str = "the client closed the connection") -> None:
+        """Nobody wants the response any more. That is not the backend's fault."""
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        self._drop_upstream(abandon=True)
+        if not self.tunnel and not self.responded:
+            self.status = 499
+        if self.tunnel and self._tunnel_ends & 1:
+            self._end("ok", "")
+        else:
+            self._end("client_gone", why)
+
+    def request_broke(self, status: int, termination: str, why: str) -> None:
+        """The rest of the request will not come, or makes no sense."""
+        if self._dial is not None:
+            self._dial.cancel()
+            self._dial = None
+        self._drop_upstream(abandon=True)
+        if self.responded:
+            self._cut(termination, why)
+        else:
+            self._refuse(status, termination, why)
+
+    def _refuse(self, status: int, termination: str, why: str, fields: bytes = b"") -> None:
+        """Answer ourselves."""
+        self._let_go()
+        self.upstream = None
+        self.responded = True
+        self.status = status
+        self._end(termination, why)
+        self.downstream.reply(status, fields)
+        self.downstream.finished()
+
+    def _cut(self, termination: str, why: str) -> None:
+        """The client has a part of the response and must see that it is one."""
+        self._end(termination, why)
+        self.downstream.cut()
+
+    def _drop_upstream(self, abandon: bool = False) -> None:
+        """The upstream is of no more use."""
+        upstream = self.upstream
+        if upstream is not None:
+            self._unhook()
+            self.upstream = None
+            if abandon:
+                upstream.abandon()
+            else:
+                upstream.exchange = None
+        self._let_go()
+
+    def _unhook(self) -> None:
+        """No more flow control between the two connections."""
+        if self._producing:
+            self._producing = False
+            assert self.upstream is not None
+            self.upstream.transport.unregisterProducer()
+        if self.responded:
+            self.downstream.listen_to(None)
+
+    def _let_go(self) -> None:
+        """The backend is not busy with this any more."""
+        if self._counted:
+            self._counted = False
+            assert self.backend is not None
+            if self.backend.passive.suspect:
+                self.backend.passive.left(self)
+            self.backend.leave()
+
+    def _end(self, termination: str, why: str, now: float | None = None) -> None:
+        """Account for it. Called exactly once."""
+        assert not self.termination, self
+        self.termination = termination
+        if why:
+            self.why = why
+        self.total = total = (monotonic() if now is None else now) - self.started
+        if self._retrying:
+            self._retrying = False
+            self.cluster.retrying -= 1
+        resource = self.resource
+        resource.exchanges -= 1
+        # What a tunnel carried is counted, how long it stood is not: that is no response time.
+        time = self.first_byte if self.tunnel else total
+        traffic = resource.unrouted if self.vhost is None else self.vhost.traffic
+        traffic.ended(self.status, time, self.received, self.sent)
+        if self.backend is not None:
+            self.backend.traffic.ended(self.status, time, self.received, self.sent)
+        if resource.record is not None:
+            resource.record(self)
+
+    def __repr__(self) -> str:
+        where = self.backend.name if self.backend is not None else None
+        return f"<Exchange {self.head!r} backend={where} {self.termination or 'running'}>"

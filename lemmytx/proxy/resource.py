@@ -1,0 +1,112 @@
+"""
+The piece that is composed: vhosts, routes and clusters in one object.
+
+Our own listeners hand their requests to it directly. Mounted in a C{twisted.web} site it is a resource like any other::
+
+    root = Resource()
+    root.putChild(b"shop", ReverseProxyResource(router, clusters, network, ticker))
+
+and the request goes through the same exchange, the same clusters and the same counters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from twisted.web.resource import IResource
+from zope.interface import implementer
+
+from lemmytx.cluster.cluster import Cluster
+from lemmytx.cluster.traffic import Traffic
+from lemmytx.message import RequestHead
+from lemmytx.model import Limits, Timeouts
+from lemmytx.net.ticker import Ticker
+from lemmytx.proxy.exchange import Exchange
+from lemmytx.proxy.forward import Forwarding
+from lemmytx.proxy.router import Router, Vhost
+
+if TYPE_CHECKING:
+    from twisted.web.server import Request
+
+
+class Rejection:
+    """
+    A request that never became an exchange, for the access log: the head could not be read.
+
+    @ivar status: what was answered.
+    @ivar why: for the log.
+    @ivar client: the peer's address.
+    @ivar head: what was understood of the request, if anything.
+    """
+
+    __slots__ = ("client", "head", "status", "why")
+
+    def __init__(self, status: int, why: str, client: str, head: RequestHead | None) -> None:
+        self.status = status
+        self.why = why
+        self.client = client
+        self.head = head
+
+
+@implementer(IResource)
+class ReverseProxyResource:
+    """
+    @ivar router: finds the route of a request.
+    @ivar clusters: by name.
+    @ivar exchanges: how many are under way.
+    @ivar unrouted: the traffic of requests that no vhost is for, and of those that were no HTTP.
+    @ivar record: called with each L{Exchange} that has ended, for the access log; L{None} = nobody wants to know.
+    @ivar reject_record: the same for each L{Rejection}.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self,
+        router: Router,
+        clusters: Iterable[Cluster],
+        ticker: Ticker,
+        forwarding: Forwarding | None = None,
+        limits: Limits | None = None,
+        timeouts: Timeouts | None = None,
+    ) -> None:
+        self.router = router
+        self.clusters = {cluster.name: cluster for cluster in clusters}
+        self.ticker = ticker
+        self.forwarding = forwarding or Forwarding()
+        self.limits = limits or Limits()
+        self.timeouts = timeouts or Timeouts()
+        self.exchanges = 0
+        self.unrouted = Traffic()
+        self.record: Callable[[Exchange], None] | None = None
+        self.reject_record: Callable[[Rejection], None] | None = None
+
+    @property
+    def vhosts(self) -> tuple[Vhost, ...]:
+        """All vhosts, in the order of the configuration."""
+        return self.router.vhosts
+
+    def rejected(self, status: int, why: str, client: str, head: RequestHead | None) -> None:
+        """Count a request that was refused before it was one."""
+        self.unrouted.ended(status, 0.0, 0, 0)
+        if self.reject_record is not None:
+            self.reject_record(Rejection(status, why, client, head))
+
+    # IResource
+
+    def getChildWithDefault(self, name: bytes, request: Request) -> ReverseProxyResource:
+        """C{twisted.web} asks only where L{isLeaf} is false."""
+        return self
+
+    def putChild(self, path: bytes, child: object) -> None:
+        """
+        @raise TypeError: always: what is below is a backend's.
+        """
+        raise TypeError("a ReverseProxyResource has no children; what is below it is on its backends")
+
+    def render(self, request: Request) -> int:
+        """Called by C{twisted.web}, with the whole request in hand."""
+        from lemmytx.proxy.mounted import render
+
+        return render(self, request)

@@ -1,0 +1,442 @@
+"""
+One connection to a backend.
+
+It carries one exchange after another. The states of a connection, by its attributes::
+
+    exchange   head    what comes next from the backend
+    None       None    nothing: it is idle in the pool. Bytes now are nobody's answer: the connection is closed.
+    set        None    a response head (interim ones first)
+    set        set     the body: `remaining` bytes, chunks, or all until the end of the connection; a tunnel's bytes
+
+The end of the connection (EOF, reset, or a write that failed; the reactor tells them apart, we hardly need to)::
+
+    exchange   head    body                        means
+    None       -       -                           the idle upstream leaves the pool
+    set        None    -                           no answer: the exchange may try again (L{Exchange.upstream_gone})
+    set        set     until close, by EOF         the end of the response
+    set        set     until close, by reset       a response cut short
+    set        set     any other                   a response cut short
+    set        set     tunnel                      the half or the end of the tunnel
+"""
+
+from __future__ import annotations
+
+import socket
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.error import ConnectionDone, TimeoutError
+from twisted.internet.interfaces import IAddress, IConnector, IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.internet.protocol import ClientFactory
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from lemmytx.cluster.backend import Backend
+from lemmytx.http1 import codec
+from lemmytx.message import CHUNKED, UNTIL_CLOSE, ProtocolError, ResponseHead
+from lemmytx.net.splice import WORTH_IT, Splice, can_splice
+from lemmytx.net.ticker import Ticker
+
+if TYPE_CHECKING:
+    from lemmytx.proxy.exchange import Exchange
+
+#: Interim responses that one request may get. A backend that sends 1xx without end must not hold a client for ever.
+INTERIM_LIMIT = 32
+
+
+@implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
+class Upstream:
+    """
+    @ivar exchange: what it carries; L{None} while it is idle.
+    @ivar served: how many exchanges it has carried, the present one included.
+    @ivar answered: whether any byte of a response to the present exchange has come.
+    @ivar paused: whether the client does not keep up.
+    @ivar refused: whether the socket took no byte of the present request, since the connection was gone already.
+    """
+
+    __slots__ = (
+        "_buffer", "_chunks", "_interim", "_remaining", "_splice", "answered", "backend", "check_at", "deadline",
+        "exchange", "head", "paused", "refused", "served", "ticker", "transport",
+    )  # fmt: skip
+
+    transport: Any
+
+    def __init__(self, backend: Backend, ticker: Ticker) -> None:
+        self.backend = backend
+        self.ticker = ticker
+        self.transport = None
+        self.exchange: Exchange | None = None
+        self.head: ResponseHead | None = None
+        self.served = 0
+        self.answered = False
+        self.refused = False
+        self.paused = False
+        self.deadline = inf
+        self.check_at = inf
+        self._buffer: bytes | bytearray = b""
+        self._remaining = 0
+        self._chunks: codec.ChunkedBody | None = None
+        self._splice: Splice | None = None
+        self._interim = 0
+
+    # Requests
+
+    def carry(self, exchange: Exchange, wire: bytes) -> None:
+        """
+        Send the beginning of a request.
+
+        @param wire: its head, and as much of its body as there is.
+        """
+        self.exchange = exchange
+        self.served += 1
+        self.answered = False
+        self._interim = 0
+        transport = self.transport
+        transport.write(wire)
+        self.refused = getattr(transport, "failed_write", False)
+
+    def fresh(self) -> bool:
+        """Whether the backend has neither closed it nor sent anything, as far as the kernel knows by now."""
+        handle = self.transport.getHandle()
+        try:
+            handle.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    def await_response(self, seconds: float) -> None:
+        """The request is out as a whole: the backend has so long for its next bytes."""
+        self.deadline = self.ticker.seconds() + seconds
+        if self.deadline < self.check_at:
+            self.ticker.watch(self)
+
+    # The pool
+
+    def wait(self, seconds: float) -> None:
+        """See L{lemmytx.cluster.backend.Pooled}."""
+        self.await_response(seconds)
+
+    def close(self) -> None:
+        """No more work for it."""
+        self.exchange = None
+        self.deadline = inf
+        self.transport.loseConnection()
+
+    def abandon(self) -> None:
+        """What it carries is over before its time: the connection is in the middle of something and cannot be kept."""
+        self.exchange = None
+        self.deadline = inf
+        if self._splice is not None:
+            self._splice.stop()
+            self._splice = None
+        self.transport.abortConnection()
+
+    # What Twisted calls
+
+    def makeConnection(self, transport: Any) -> None:
+        """The connection stands."""
+        self.transport = transport
+        transport.setTcpNoDelay(True)
+
+    def connectionMade(self) -> None:
+        """See L{makeConnection}."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes came from the backend."""
+        exchange = self.exchange
+        if exchange is None:
+            # Nobody asked. Whoever is served next must not get this as an answer.
+            self.backend.lost(self)
+            self.transport.abortConnection()
+            return
+        self.answered = True
+        if self.head is not None:
+            self._body(exchange, data)
+            return
+        if self._buffer:
+            self._buffer += data
+            if b"\n" not in data and len(self._buffer) <= exchange.resource.limits.header_size:
+                return  # no line has ended: the codec could not get further than last time
+            data = bytes(self._buffer)
+        limits = exchange.resource.limits
+        try:
+            head = codec.response(data, exchange.head.method == b"HEAD", limits.header_size, limits.headers)
+        except ProtocolError as error:
+            exchange.upstream_broke(error)
+            return
+        if head is None:
+            self._buffer = bytearray(data)
+            return
+        self._buffer = b""
+        if head.status < 200:
+            self._informed(exchange, head, data)
+            return
+        size = head.size
+        length = head.length
+        if length >= 0:
+            have = len(data) - size
+            if have == length:
+                self.deadline = inf
+                exchange.respond(head, data[size:] if have else b"", True, head.keep_alive)
+                return
+            if have > length:
+                # More than was announced: the rest is nobody's, and the connection cannot be trusted any more.
+                exchange.respond(head, data[size : size + length], True, False)
+                return
+            self.head = head
+            self._remaining = length - have
+            if exchange.respond(head, data[size:], False, False):
+                self._flow(exchange)
+        elif length == CHUNKED:
+            self.head = head
+            self._chunks = chunks = codec.ChunkedBody()
+            try:
+                payload = chunks.feed(data[size:])
+            except ProtocolError as error:
+                exchange.upstream_broke(error)
+                return
+            if chunks.done:
+                self._ended()
+                exchange.respond(head, payload, True, head.keep_alive and not chunks.rest, chunks.trailers)
+            elif exchange.respond(head, payload, False, False):
+                self._flow(exchange)
+        else:
+            assert length == UNTIL_CLOSE
+            self.head = head
+            if exchange.respond(head, data[size:], False, False):
+                self._flow(exchange)
+
+    def _informed(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+        """An interim response, or the one that opens a tunnel."""
+        rest = data[head.size :]
+        if head.status == 101:
+            if exchange.head.upgrade is None:
+                exchange.upstream_broke(ProtocolError(502, "101 to a request that asked for no upgrade"))
+                return
+            self.head = head
+            exchange.open_tunnel(head, rest)
+            return
+        self._interim += 1
+        if self._interim > INTERIM_LIMIT:
+            exchange.upstream_broke(ProtocolError(502, f"more than {INTERIM_LIMIT} interim responses"))
+            return
+        exchange.inform(head)
+        if rest and self.exchange is exchange:
+            self.dataReceived(rest)
+
+    def _flow(self, exchange: Exchange) -> None:
+        """The response goes on: keep its time, and let the kernel move the rest where that is worth it."""
+        if not self.paused:
+            self.await_response(exchange.read_timeout)
+        if self._remaining >= WORTH_IT and not self.paused:
+            sink = exchange.downstream.body_sink()
+            if sink is not None and can_splice(self.transport, sink):
+                try:
+                    self._splice = Splice(self.transport, sink, self._remaining, self, self._spliced, self._splice_done)
+                except OSError:
+                    # No descriptors left for a pipe: copying works without.
+                    self._splice = None
+
+    def _spliced(self, count: int) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        exchange.sent += count
+        self._remaining -= count
+        if not self.paused:
+            self.deadline = self.ticker.seconds() + exchange.read_timeout
+
+    def _splice_done(self) -> None:
+        exchange, head = self.exchange, self.head
+        assert exchange is not None
+        assert head is not None
+        self._splice = None
+        self._ended()
+        exchange.carry_on(b"", True, head.keep_alive)
+
+    def _body(self, exchange: Exchange, data: bytes) -> None:
+        head = self.head
+        assert head is not None
+        if exchange.tunnel:
+            exchange.from_backend(data)
+            return
+        if self._remaining:
+            over = len(data) - self._remaining
+            if over < 0:
+                self._remaining = -over
+                if exchange.carry_on(data, False, False):
+                    self._flow(exchange)
+                return
+            if over:
+                data = data[: self._remaining]
+            self._ended()
+            exchange.carry_on(data, True, head.keep_alive and not over)
+        elif self._chunks is not None:
+            chunks = self._chunks
+            try:
+                payload = chunks.feed(data)
+            except ProtocolError as error:
+                exchange.upstream_broke(error)
+                return
+            if chunks.done:
+                self._ended()
+                exchange.carry_on(payload, True, head.keep_alive and not chunks.rest, chunks.trailers)
+            elif not payload or exchange.carry_on(payload, False, False):
+                self._flow(exchange)
+        elif exchange.carry_on(data, False, False):
+            self._flow(exchange)
+
+    def _ended(self) -> None:
+        """The response is whole: as before its head."""
+        self.head = None
+        self._chunks = None
+        self._remaining = 0
+        self.deadline = inf
+
+    def readConnectionLost(self) -> None:
+        """The backend has closed its half."""
+        exchange = self.exchange
+        if exchange is not None and exchange.tunnel:
+            exchange.backend_half_closed()
+            return
+        self._gone(True)
+        self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Our half is closed; only a tunnel does that."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """The connection is over."""
+        self.ticker.forget(self)
+        if self._splice is not None:
+            self._splice.stop()
+            self._splice = None
+        self._gone(reason.check(ConnectionDone) is not None)
+
+    def _gone(self, orderly: bool) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.backend.lost(self)
+            return
+        if exchange.tunnel:
+            exchange.backend_closed()
+        elif orderly and self.head is not None and self.head.length == UNTIL_CLOSE:
+            self._ended()
+            exchange.carry_on(b"", True, False)
+        else:
+            exchange.upstream_gone(orderly)
+
+    def expired(self) -> None:
+        """The deadline has passed."""
+        exchange = self.exchange
+        if exchange is None:
+            self.backend.lost(self)
+            self.transport.loseConnection()
+        else:
+            exchange.upstream_timed_out()
+
+    # As the producer of a downstream: what the client's transport calls when the client is slow, and fast again
+
+    def pauseProducing(self) -> None:
+        """The client does not keep up."""
+        # A backend that is not listened to cannot be late.
+        self.paused = True
+        self.deadline = inf
+        self.transport.pauseProducing()
+        if self.exchange is not None:
+            self.exchange.downstream.stalled(True)
+
+    def resumeProducing(self) -> None:
+        """The client has taken what there was."""
+        self.paused = False
+        exchange = self.exchange
+        if exchange is None:
+            self.transport.resumeProducing()
+            return
+        exchange.downstream.stalled(False)
+        if not exchange.tunnel:
+            self.await_response(exchange.read_timeout)
+        self.transport.resumeProducing()
+
+    def stopProducing(self) -> None:
+        """The client's connection is lost; its protocol is told the same and ends the exchange."""
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.backend.name} served={self.served} {'idle' if self.exchange is None else 'busy'}>"
+
+
+class Dial(ClientFactory):
+    """
+    One attempt to connect to a backend: its addresses in turn, within one time limit each.
+
+    Exactly one of C{exchange.connected} and C{exchange.connect_failed} is called, unless L{cancel} comes first.
+    """
+
+    noisy = False
+
+    def __init__(self, exchange: Exchange, backend: Backend) -> None:
+        self._exchange: Exchange | None = exchange
+        self._backend = backend
+        self._timeout = exchange.cluster.rules.connect
+        self._left = list(backend.addresses) or [""]
+        self._address = ""
+        self._connector: IConnector | None = None
+
+    def start(self) -> None:
+        """Try the next address."""
+        self._address = self._left.pop(0)
+        self._connector = self._backend.connect(self, self._address, self._timeout)
+
+    def cancel(self) -> None:
+        """Nobody waits for the connection any more."""
+        self._exchange = None
+        if self._connector is not None:
+            self._connector.disconnect()
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Twisted: the connection is about to stand."""
+        return _Arrival(self)
+
+    def arrived(self, transport: Any) -> None:
+        """The connection stands."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            transport.abortConnection()
+            return
+        self._backend.prefer(self._address)
+        upstream = Upstream(self._backend, exchange.resource.ticker)
+        transport.protocol = upstream
+        upstream.makeConnection(transport)
+        exchange.connected(upstream)
+
+    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
+        """Twisted: no connection."""
+        exchange = self._exchange
+        if exchange is None:
+            return
+        if self._left:
+            self.start()
+            return
+        self._exchange = None
+        exchange.connect_failed(reason.check(TimeoutError) is not None, reason.getErrorMessage())
+
+
+@implementer(IProtocol)
+class _Arrival:
+    """Stands in as the protocol until the transport is ready to be written to."""
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+
+    def makeConnection(self, transport: Any) -> None:
+        self._dial.arrived(transport)
+
+    def connectionMade(self) -> None:
+        """See L{makeConnection}."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Cannot come: the upstream has taken the place."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Cannot come either, but for a connection that was cancelled on arrival."""
