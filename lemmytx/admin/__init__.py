@@ -1,0 +1,1 @@
+"""The admin side: what operators and their programs look at and change while it runs."""

@@ -1,0 +1,189 @@
+"""
+The admin side as a web site, on its own listener: L{admin_site} is what is assembled.
+
+A request first meets the guard, which knows nothing of what there is: it looks at the host, the token and the form of
+the request, so that nothing behind it can be reached, or even be found to exist, without leave. Then klein finds the
+route. Routes are in modules of their own, each with an C{add_routes(app, …)}.
+
+This is not the data path: C{twisted.web} is good enough for it, within the bounds that are set here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any
+
+from klein import Klein
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+
+from lemmytx.admin import health, stats
+from lemmytx.admin.access import Access, check_admin
+from lemmytx.admin.answers import prepare, refuse
+from lemmytx.model import Token
+from lemmytx.proxy.listener import Connections
+from lemmytx.proxy.resource import ReverseProxyResource
+from lemmytx.proxy.statistics import Recent
+
+__all__ = ["admin_site", "check_admin"]
+
+log = Logger(namespace="lemmytx.admin")
+
+#: Seconds that a connection may be silent.
+TIMEOUT = 30
+
+#: The longest body of a request, in bytes. Nothing here takes long ones.
+BODY = 64 * 1024
+
+_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}\Z")
+
+
+class Guard(Resource):
+    """What stands before all routes."""
+
+    isLeaf = True
+
+    def __init__(self, access: Access, inner: Any) -> None:
+        """
+        @param inner: the resource of the routes.
+        """
+        super().__init__()
+        self._access = access
+        self._inner = inner
+
+    def render(self, request: Request) -> Any:
+        """Called by C{twisted.web}, with the whole request in hand."""
+        prepare(request)
+        if not _TOKEN.match(request.method):
+            return _finish(request, refuse(request, 400, "the method is malformed"))
+        why = self._access.host_refused(request)
+        if why is not None:
+            return _finish(request, refuse(request, 421, why))
+        if request.path not in health.OPEN:
+            why = self._access.token_refused(request)
+            if why is not None:
+                request.setHeader(b"www-authenticate", b'Bearer realm="lemmytx"')
+                return _finish(request, refuse(request, 401, why))
+        try:
+            b"/".join(request.postpath or ()).decode("utf-8")
+        except UnicodeDecodeError:
+            # klein would log it as a failure of ours.
+            return _finish(request, refuse(request, 404, "there is nothing at this path"))
+        # The host has been looked at and plays no further part; werkzeug fails on one that is no host name.
+        request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
+        return self._inner.render(request)
+
+
+def _finish(request: Request, body: bytes) -> int:
+    """An answer that is not klein's. A request with HEAD writes only the head of it."""
+    request.write(body)
+    request.finish()
+    return int(NOT_DONE_YET)
+
+
+class AdminRequest(Request):
+    """A request whose body is bounded: C{twisted.web} would take any, and keep it on the disk."""
+
+    content: BytesIO
+    _size = 0
+    _refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        """Called by the channel when the head is there. L{None}: the body comes in chunks."""
+        self.content = BytesIO()
+        if length is not None and length > BODY:
+            self._refuse()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Called by the channel with a part of the body."""
+        self._size += len(data)
+        if self._size > BODY:
+            self._refuse()
+        elif not self._refused:
+            self.content.write(data)
+
+    def process(self) -> None:
+        """Called by the channel when the request is whole."""
+        if not self._refused:
+            super().process()
+
+    def _refuse(self) -> None:
+        """Answer at once, and read no more."""
+        if not self._refused:
+            self._refused = True
+            transport: Any = self.channel.transport
+            transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n\r\n")
+            self.channel.loseConnection()
+
+
+class AdminSite(Site):
+    """
+    The site. It keeps statistics going for as long as it listens.
+    """
+
+    displayTracebacks = False
+
+    def __init__(self, resource: Resource, recent: Recent, reactor: IReactorTime) -> None:
+        super().__init__(resource, AdminRequest, timeout=TIMEOUT, reactor=reactor, parsePOSTFormSubmission=False)
+        self._recent = recent
+
+    def startFactory(self) -> None:
+        """Called by Twisted when it begins to listen. The site's own access log, with its timer, is left out."""
+        self._recent.start()
+
+    def stopFactory(self) -> None:
+        """Called by Twisted when it listens no more."""
+        self._recent.stop()
+
+    def log(self, request: Any) -> None:
+        """Called by C{twisted.web} after each request: a scraper every few seconds is no news."""
+
+
+def _add_errors(app: Klein) -> None:
+    """Whatever goes wrong is told in JSON, and nothing of what is inside."""
+
+    @app.handle_errors(HTTPException)
+    def refused(request: Any, failure: Failure) -> bytes:
+        """No such route, or not with this method."""
+        error = failure.value
+        if isinstance(error, MethodNotAllowed):
+            allowed = ", ".join(sorted(error.valid_methods or ()))
+            request.setHeader(b"allow", allowed.encode("ascii"))
+            return refuse(request, 405, f"this path takes {allowed}")
+        # werkzeug also raises redirects, from //stats to /stats.
+        return refuse(request, 404, "there is nothing at this path")
+
+    @app.handle_errors(Exception)
+    def failed(request: Any, failure: Failure) -> bytes:
+        """A fault of ours."""
+        log.failure("the admin side failed on {path}", failure, path=request.path)
+        return refuse(request, 500, "the log has more")
+
+
+def admin_site(
+    resource: ReverseProxyResource,
+    tokens: Sequence[Token],
+    ready: Callable[[], str | None],
+    connections: Connections,
+    reactor: IReactorTime,
+) -> Site:
+    """
+    The admin side, to be listened with. Whether that may be done on a given endpoint, L{check_admin} tells.
+
+    @param tokens: who may use it; empty: whoever can reach it.
+    @param ready: gives the reason for which the proxy cannot serve now, L{None} when it can.
+    @param connections: of the clients of the proxy.
+    @param reactor: the clock.
+    """
+    recent = Recent(lambda: stats.counters(resource), reactor)
+    app = Klein()
+    _add_errors(app)
+    health.add_routes(app, ready)
+    stats.add_routes(app, stats.Statistics(resource, connections, recent, reactor))
+    return AdminSite(Guard(Access(tokens), app.resource()), recent, reactor)
