@@ -1,0 +1,86 @@
+"""
+A configuration file, verified with everything that can be known before something is started: what L{lemmytx.config}
+sees, and what takes Twisted and the plugins to tell. Errors of both kinds come together, each with its line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.endpoints import serverFromString
+
+from lemmytx import config
+from lemmytx.interfaces import ISchedulerPlugin
+from lemmytx.model import Configuration
+from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
+
+# A parser is anyone's plugin, and Twisted's own raise whatever the missing or odd part led to.
+_ODD = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+
+# Twisted takes any integer here, and says what is wrong with it only when it is to listen.
+_TCP = re.compile(r"tcp6?(?::(?:port=)?(?P<port>[^:]{0,20}).*)\Z", re.DOTALL)
+
+
+def check_endpoint(description: str) -> str | None:
+    """
+    @param description: of a server endpoint.
+    @return: what is wrong with it, for the user; L{None} when Twisted can parse it.
+    """
+    tcp = _TCP.match(description)
+    if tcp is not None and not (tcp["port"].isdecimal() and int(tcp["port"]) <= 65535):
+        return f"found {description!r}; a port is a number from 0 (the system chooses) to 65535, as in 'tcp:8080'"
+    try:
+        # The endpoint keeps its reactor for later, and nothing is opened here, so none is needed.
+        serverFromString(None, description)
+    except _ODD as error:
+        return f"found {description!r}; that is not an endpoint description as in 'tcp:8080': {_reason(error)}"
+    return None
+
+
+def _reason(error: Exception) -> str:
+    """An error on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+class PluginChecks:
+    """
+    The two checks that belong together: what the folders bring decides which schedulers there are.
+
+    @ivar schedulers: by name; filled by L{check_plugins}.
+    """
+
+    def __init__(self) -> None:
+        self.schedulers: dict[str, ISchedulerPlugin] = {}
+
+    def check_plugins(self, folders: Sequence[str]) -> Sequence[str]:
+        """
+        @param folders: those that the file names, absolute.
+        @return: which plugins cannot be used and why; empty when all can.
+        """
+        try:
+            self.schedulers = find_schedulers(folders)
+        except PluginError as error:
+            return [f"{file}: {reason}" for file, reason in error.problems]
+        return ()
+
+    def check_scheduler(self, name: str, options: Mapping[str, object]) -> str | None:
+        """
+        @return: what is wrong with a scheduler's name or options; L{None} when it can be built.
+        """
+        try:
+            build_scheduler(self.schedulers, name, dict(options))
+        except (PluginError, ValueError) as error:
+            return str(error)
+        return None
+
+
+def load(path: str | os.PathLike[str]) -> Configuration:
+    """
+    Reads and verifies a configuration file.
+
+    @raise lemmytx.config.ConfigurationError: with everything that is wrong.
+    """
+    plugins = PluginChecks()
+    return config.load(path, check_endpoint, plugins.check_scheduler, plugins.check_plugins)
