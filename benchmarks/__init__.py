@@ -1,0 +1,1 @@
+"""The side-by-side run of lemmytx and its peers: C{python -m benchmarks.run}."""

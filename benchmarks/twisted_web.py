@@ -1,0 +1,27 @@
+"""
+C{twisted.web}'s own reverse proxy as a program: C{python -m benchmarks.twisted_web PORT BACKEND_PORT}.
+
+It has no keep-alive towards the backend: L{ReverseProxyResource} connects anew for each request.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet import reactor
+from twisted.web.proxy import ReverseProxyResource
+from twisted.web.server import Site
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    port, backend = map(int, sys.argv[1:])
+    # twisted.web.proxy and Site have no annotations that the reactor's would fit.
+    resource = ReverseProxyResource("127.0.0.1", backend, b"")  # type: ignore[no-untyped-call]
+    site = Site(resource)  # type: ignore[no-untyped-call]
+    reactor.listenTCP(port, site, backlog=4096, interface="127.0.0.1")  # type: ignore[arg-type]
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()
