@@ -185,9 +185,7 @@ class Proxy(MultiService):
             Router(build_vhost(vhost, clusters) for vhost in configuration.vhosts),
             clusters.values(),
             self.ticker,
-            Forwarding(
-                rules.x_forwarded, rules.forwarded, rules.via.encode() if rules.via else None, rules.request_id
-            ),
+            Forwarding(rules.x_forwarded, rules.forwarded, rules.via.encode() if rules.via else None, rules.request_id),
             configuration.limits,
             configuration.timeouts,
         )
@@ -202,10 +200,9 @@ class Proxy(MultiService):
         ]
         self._log_file: LogFile | None = None
         if configuration.access_log.format != "off":
-            self._log_file = log_file = LogFile(
-                configuration.access_log.path, reactor, reactor.callFromThread
-            )
-            line, rejection = formatter(configuration.access_log.format), rejection_formatter(configuration.access_log.format)
+            self._log_file = log_file = LogFile(configuration.access_log.path, reactor, reactor.callFromThread)
+            line = formatter(configuration.access_log.format)
+            rejection = rejection_formatter(configuration.access_log.format)
             append = log_file.append
             self.resource.record = lambda exchange: append(line(exchange))
             self.resource.reject_record = lambda rejected: append(rejection(rejected))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from twisted.internet.endpoints import serverFromString
 
 from lemmytx import config
+from lemmytx.admin.access import check_admin
 from lemmytx.interfaces import ISchedulerPlugin
 from lemmytx.model import Configuration
 from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
@@ -83,4 +84,4 @@ def load(path: str | os.PathLike[str]) -> Configuration:
     @raise lemmytx.config.ConfigurationError: with everything that is wrong.
     """
     plugins = PluginChecks()
-    return config.load(path, check_endpoint, plugins.check_scheduler, plugins.check_plugins)
+    return config.load(path, check_endpoint, plugins.check_scheduler, plugins.check_plugins, check_admin)

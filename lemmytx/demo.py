@@ -8,7 +8,13 @@ import sys
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner, textFileLogObserver
+from twisted.logger import (
+    FilteringLogObserver,
+    LogLevel,
+    LogLevelFilterPredicate,
+    globalLogBeginner,
+    textFileLogObserver,
+)
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 

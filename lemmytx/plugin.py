@@ -239,7 +239,7 @@ def _modules(package: types.ModuleType, problems: list[tuple[str, str]]) -> Iter
     """
     ours = package is not twisted.plugins
     # twisted.python.modules has no annotations, and L{getPlugins} goes by it.
-    for module in getModule(package.__name__).iterModules():  # type: ignore[no-untyped-call]
+    for module in getModule(package.__name__).iterModules():
         file = module.filePath.path
         try:
             if not ours:

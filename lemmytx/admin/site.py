@@ -41,7 +41,8 @@ TIMEOUT = 30
 #: The longest body of a request, in bytes. Nothing here takes long ones.
 BODY = 64 * 1024
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}\Z")
+#: Methods are case-sensitive (RFC 9110 §9.1), which werkzeug forgets, and all that anybody uses are like this.
+_METHOD = re.compile(rb"[A-Z]{1,32}\Z")
 
 
 class Guard(Resource):
@@ -53,15 +54,15 @@ class Guard(Resource):
         """
         @param inner: the resource of the routes.
         """
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # twisted.web has few annotations
         self._access = access
         self._inner = inner
 
     def render(self, request: Request) -> Any:
         """Called by C{twisted.web}, with the whole request in hand."""
         prepare(request)
-        if not _TOKEN.match(request.method):
-            return _finish(request, refuse(request, 400, "the method is malformed"))
+        if not _METHOD.match(request.method):
+            return _finish(request, refuse(request, 400, "a method consists of capital letters, as in GET"))
         why = self._access.host_refused(request)
         if why is not None:
             return _finish(request, refuse(request, 421, why))
@@ -70,14 +71,23 @@ class Guard(Resource):
             if why is not None:
                 request.setHeader(b"www-authenticate", b'Bearer realm="lemmytx"')
                 return _finish(request, refuse(request, 401, why))
-        try:
-            b"/".join(request.postpath or ()).decode("utf-8")
-        except UnicodeDecodeError:
-            # klein would log it as a failure of ours.
+        if not _is_path(request.path, request.postpath or ()):
             return _finish(request, refuse(request, 404, "there is nothing at this path"))
         # The host has been looked at and plays no further part; werkzeug fails on one that is no host name.
         request.requestHeaders.setRawHeaders(b"host", [b"localhost"])
         return self._inner.render(request)
+
+
+def _is_path(path: bytes, segments: Sequence[bytes]) -> bool:
+    """
+    Whether there could be a route. klein takes two slashes for one, and logs what is no UTF-8 as a failure of ours.
+
+    @param segments: the path's, with their percent escapes undone.
+    """
+    try:
+        return "//" not in path.decode("ascii") and all(segment.decode("utf-8") is not None for segment in segments)
+    except UnicodeDecodeError:
+        return False
 
 
 def _finish(request: Request, body: bytes) -> int:
@@ -108,10 +118,10 @@ class AdminRequest(Request):
         elif not self._refused:
             self.content.write(data)
 
-    def process(self) -> None:
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Called by the channel when the request is whole."""
         if not self._refused:
-            super().process()
+            super().requestReceived(command, path, version)  # type: ignore[no-untyped-call]  # as above
 
     def _refuse(self) -> None:
         """Answer at once, and read no more."""
@@ -130,7 +140,9 @@ class AdminSite(Site):
     displayTracebacks = False
 
     def __init__(self, resource: Resource, recent: Recent, reactor: IReactorTime) -> None:
-        super().__init__(resource, AdminRequest, timeout=TIMEOUT, reactor=reactor, parsePOSTFormSubmission=False)
+        super().__init__(  # type: ignore[no-untyped-call]  # as above
+            resource, AdminRequest, timeout=TIMEOUT, reactor=reactor, parsePOSTFormSubmission=False
+        )
         self._recent = recent
 
     def startFactory(self) -> None:
@@ -156,7 +168,7 @@ def _add_errors(app: Klein) -> None:
             allowed = ", ".join(sorted(error.valid_methods or ()))
             request.setHeader(b"allow", allowed.encode("ascii"))
             return refuse(request, 405, f"this path takes {allowed}")
-        # werkzeug also raises redirects, from //stats to /stats.
+        # werkzeug raises redirects as well; there is none that we would want.
         return refuse(request, 404, "there is nothing at this path")
 
     @app.handle_errors(Exception)

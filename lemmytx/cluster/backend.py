@@ -72,8 +72,8 @@ class Backend:
     """
 
     __slots__ = (
-        "active", "addresses", "capacity", "changed", "connects", "failures", "idle", "location", "name", "network", "passive",
-         "pool", "reused", "role", "state", "traffic", "url", "weight",
+        "active", "addresses", "capacity", "changed", "connects", "failures", "idle", "location", "name", "network",
+        "passive", "pool", "reused", "role", "state", "traffic", "url", "weight",
     )  # fmt: skip
 
     def __init__(

@@ -251,9 +251,7 @@ class Cluster:
     def succeeded(self, backend: Backend) -> None:
         """A backend that was suspect (C{backend.passive.suspect}) served an exchange."""
         if backend.passive.succeeded(self._seconds()):
-            self._log.info(
-                "cluster {cluster}: backend {backend} is back", cluster=self.name, backend=backend.name
-            )
+            self._log.info("cluster {cluster}: backend {backend} is back", cluster=self.name, backend=backend.name)
         self.changed()
 
     def __repr__(self) -> str:

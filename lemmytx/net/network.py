@@ -52,9 +52,7 @@ class Network:
             raise ValueError(f"{description!r} is not a server endpoint description: {error}") from error
         return endpoint
 
-    def listenTCP(
-        self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = ""
-    ) -> IListeningPort:
+    def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> IListeningPort:
         """See L{IReactorTCP}."""
         if not self._own:
             listening: IListeningPort = self.reactor.listenTCP(port, factory, backlog, interface)
@@ -107,7 +105,9 @@ class Network:
             adopted: IListeningPort = self.reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
             return adopted
         if addressFamily == socket.AF_UNIX:
-            created: IListeningPort = transports.UnixPort._fromListeningDescriptor(self.reactor, fileDescriptor, factory)
+            created: IListeningPort = transports.UnixPort._fromListeningDescriptor(
+                self.reactor, fileDescriptor, factory
+            )
         else:
             created = transports.Port._fromListeningDescriptor(self.reactor, fileDescriptor, addressFamily, factory)
         created.startListening()

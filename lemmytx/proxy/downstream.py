@@ -1,8 +1,8 @@
 """
 One connection from a client, HTTP/1.1.
 
-It reads one request at a time: the next head is looked at when the exchange before it has ended (pipelined requests wait
-in the buffer, and the socket waits while there is something in the buffer). States, by the attributes::
+It reads one request at a time: the next head is looked at when the exchange before it has ended (pipelined requests
+wait in the buffer, and the socket waits while there is something in the buffer). States, by the attributes::
 
     exchange   buffer     body            reading
     None       empty      -               idle, waiting for a head

@@ -123,9 +123,9 @@ class Exchange:
     __slots__ = (
         "_body_ended", "_counted", "_dial", "_held", "_held_size", "_producing", "_redialled", "_replayable",
         "_retrying", "_reused", "_tunnel_ends", "_wire", "attempts", "backend", "client", "cluster", "connect_time",
-        "downstream", "first_byte", "framed_by_chunks", "head", "peer", "queue_time", "read_timeout", "received", "request_id", "resource",
-        "responded", "route", "sent", "started", "status", "termination", "total", "tried", "tunnel", "upstream",
-        "vhost", "why",
+        "downstream", "first_byte", "framed_by_chunks", "head", "peer", "queue_time", "read_timeout", "received",
+        "request_id", "resource", "responded", "route", "sent", "started", "status", "termination", "total", "tried",
+        "tunnel", "upstream", "vhost", "why",
     )  # fmt: skip
 
     route: Route
@@ -452,9 +452,7 @@ class Exchange:
         """An interim response came."""
         self.downstream.inform(head)
 
-    def respond(
-        self, head: ResponseHead, body: bytes, ended: bool, reusable: bool, trailers: bytes = b""
-    ) -> bool:
+    def respond(self, head: ResponseHead, body: bytes, ended: bool, reusable: bool, trailers: bytes = b"") -> bool:
         """
         The final response begins.
 

@@ -166,7 +166,9 @@ class Forwarding:
             # The whole list stands in the line that we write.
             claims.pop(b"forwarded", None)
         return b"".join(
-            b"%b: %b\r\n" % (_SPELLED.get(name, name.title()), value) for name, values in claims.items() for value in values
+            b"%b: %b\r\n" % (_SPELLED.get(name, name.title()), value)
+            for name, values in claims.items()
+            for value in values
         )
 
     def _element(self, head: RequestHead, peer: Peer) -> bytes:

@@ -79,7 +79,8 @@ class Mounted:
     def _wire(self) -> bytes:
         """The request's head as it would have come over a socket, with a plain length in the place of its framing."""
         request = self._request
-        lines = [b"%b %b HTTP/1.1" % (request.method, quote_from_bytes(request.uri, safe="/?#[]@!$&'()*+,;=:%~").encode())]
+        target = quote_from_bytes(request.uri, safe="/?#[]@!$&'()*+,;=:%~").encode()
+        lines = [b"%b %b HTTP/1.1" % (request.method, target)]
         for name, values in request.requestHeaders.getAllRawHeaders():
             if name.lower() not in _FRAMING:
                 lines.extend(b"%b: %b" % (name, value) for value in values)

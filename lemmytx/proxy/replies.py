@@ -82,7 +82,9 @@ def reply(
         body = f"{status} {phrase}\n\n{sentence}\n".encode()
         if request_id:
             body += b"Request: %b\n" % request_id
-    head = b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n%b\r\n" % (
+    head = (
+        b"HTTP/1.1 %d %b\r\nDate: %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nCache-Control: no-store\r\n%b\r\n"
+    ) % (
         status,
         phrase.encode(),
         date(),
