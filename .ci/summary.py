@@ -117,6 +117,8 @@ def main() -> int:
     parser.add_argument("--pure", default="", help="tests to run again on the pure codec")
     parser.add_argument("tests", nargs="+", help="what trial is to run")
     arguments = parser.parse_args()
+    # SIGTERM ends the run as Ctrl-C does, by way of `finally`: nothing that was started stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     build = arguments.build.resolve()
     (build / "coverage").mkdir(parents=True, exist_ok=True)
     for old in (build / "coverage").glob("data*"):

@@ -16,10 +16,9 @@ from twisted.web.server import Site
 def main() -> None:
     """Serve until SIGTERM."""
     port, backend = map(int, sys.argv[1:])
-    # twisted.web.proxy and Site have no annotations that the reactor's would fit.
-    resource = ReverseProxyResource("127.0.0.1", backend, b"")  # type: ignore[no-untyped-call]
-    site = Site(resource)  # type: ignore[no-untyped-call]
-    reactor.listenTCP(port, site, backlog=4096, interface="127.0.0.1")  # type: ignore[arg-type]
+    resource = ReverseProxyResource("127.0.0.1", backend, b"")
+    site = Site(resource)
+    reactor.listenTCP(port, site, backlog=4096, interface="127.0.0.1")  # type: ignore[arg-type]  # Site has no annotations
     reactor.run()
 
 

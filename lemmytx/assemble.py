@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 
 from lemmytx import __version__, model
-from lemmytx.admin.site import admin_site, check_admin
+from lemmytx.admin.site import Door, admin_site, check_admin
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
 from lemmytx.cluster.passive import Passive
@@ -211,9 +211,12 @@ class Proxy(MultiService):
         if wrong is not None:
             raise ValueError(f"admin.endpoint: {wrong}")
         self._admin = ListenerService(
-            network, admin.endpoint, admin_site(self.resource, admin.tokens, self.ready, self.connections, reactor)
+            network,
+            admin.endpoint,
+            Door(admin_site(self.resource, admin.tokens, self.ready, self.connections, reactor)),
         )
         self._again: Any = None
+        self._hurried = False
 
     def ready(self) -> str | None:
         """Why it cannot serve now; L{None} when it can."""
@@ -223,7 +226,11 @@ class Proxy(MultiService):
         return f"not listening on {', '.join(closed)}" if closed else None
 
     def startService(self) -> None:
-        """Called by Twisted when the reactor runs, or is about to."""
+        """
+        Called by Twisted when the reactor is about to run.
+
+        @raise SystemExit: there is no socket to serve on.
+        """
         super().startService()
         raise_descriptor_limit()
         self.ticker.start()
@@ -232,6 +239,9 @@ class Proxy(MultiService):
         DeferredList([door.listen() for door in [*self._doors, self._admin]], consumeErrors=True).addCallback(
             self._opened
         )
+        if self._state == "no listener could be opened":
+            # The lines in the log say why. Whoever started us sees it by the exit status.
+            raise SystemExit(1)
 
     def _opened(self, results: list[tuple[bool, Any]]) -> None:
         refused = [result.value for opened, result in results if not opened]
@@ -240,7 +250,9 @@ class Proxy(MultiService):
         if self._doors and not any(door.port for door in self._doors):
             # Nothing to serve on: whoever started us must see that.
             self._state = "no listener could be opened"
-            raise SystemExit("\n".join(f"lemmytx: {error}" for error in refused))
+            if self._reactor.running:
+                self._reactor.stop()
+            return
         if self._doors:
             log.info(
                 "lemmytx {version} serves on {endpoints}; codec: {codec}",
@@ -284,12 +296,16 @@ class Proxy(MultiService):
         stopped.addBoth(lambda _: self._end())
         return stopped
 
+    def hurry(self) -> None:
+        """While it stops: wait for running exchanges no longer."""
+        self._hurried = True
+
     def _drained(self) -> Deferred[None]:
         """Wait until the running exchanges have ended, at most for the time that they have."""
         end = time.monotonic() + self._drain
 
         def over() -> bool:
-            return not self.resource.exchanges or time.monotonic() >= end
+            return not self.resource.exchanges or self._hurried or time.monotonic() >= end
 
         for listener in self.listeners:
             listener.drain()

@@ -92,10 +92,18 @@ def run(file: str, options: Sequence[str]) -> NoReturn:
 
     @param file: the configuration.
     @param options: for twistd; C{--reactor} among them replaces L{REACTOR}.
-    @raise ConfigurationError: for what can be seen without Twisted; the rest twistd's C{lemmy} says.
+    @raise ConfigurationError: with everything that is wrong, if something can be seen to be without Twisted; else
+        twistd's C{lemmy} says it.
     @raise SystemExit: at the end.
     """
-    config.load(file)
+    try:
+        config.load(file)
+    except config.ConfigurationError:
+        # Nothing will run, so Twisted may be asked as well: every error in one go.
+        from lemmytx.checking import load
+
+        load(file)
+        raise
     from twisted.scripts import twistd
 
     named = any(option == "-r" or option.startswith(("--reactor", "-r")) for option in options)

@@ -76,7 +76,8 @@ def main() -> int:
     """
     Run the demo until it is ended.
 
-    @return: the exit code: 1 when it could not start.
+    @return: the exit code.
+    @raise SystemExit: it could not start; the log says why.
     """
     from lemmytx.net.reactor import install
 
@@ -99,13 +100,7 @@ def run(reactor: Any) -> int:
     proxy = assemble.proxy(config.read(text.encode(), "demo"), (), reactor)
     services = MultiService()
     proxy.setServiceParent(services)
-    try:
-        services.startService()
-    except SystemExit as error:
-        print(error, file=sys.stderr)
-        return 1
-    if proxy.ready() is not None:
-        print(f"lemmytx: {proxy.ready()}", file=sys.stderr)
+    services.startService()
     print(WELCOME, flush=True)
     reactor.addSystemEventTrigger("before", "shutdown", services.stopService)
     reactor.run()

@@ -345,7 +345,7 @@ class Admin(Settings):
         default="tcp:8081:interface=127.0.0.1", description="Where it listens: a Twisted server endpoint description."
     )
     tokens: tuple[Token, ...] = Field(
-        default=(), description="Who may use it. Empty: only /health and /ready can be used."
+        default=(), description="Who may use it. Empty: whoever can reach it, which is why it must then be on loopback."
     )
 
 
@@ -363,9 +363,12 @@ class Limits(Settings):
 
     header_size: Annotated[int, size(256, 1 << 20)] = Field(
         default=32 << 10,
-        description="Longest head of a request or response, in bytes. Beyond: 431, or 414 for the target.",
+        description="Longest head of a request, in bytes. Beyond: 431, or 414 for the target. A response's may be "
+        "twice as long; beyond: 502.",
     )
-    headers: Annotated[int, count(1, 10_000)] = Field(default=100, description="Most fields in a head. Beyond: 431.")
+    headers: Annotated[int, count(1, 10_000)] = Field(
+        default=100, description="Most fields in the head of a request. Beyond: 431. A response may have twice as many."
+    )
     body_size: Annotated[int, size(0, 1 << 50)] = Field(
         default=0, description="Longest body of a request, in bytes. Beyond: 413. 0: no limit."
     )

@@ -165,6 +165,7 @@ def find(interface: type[_Plugin], folders: Sequence[str] = ()) -> dict[str, _Pl
     found: dict[str, _Plugin] = {}
     files: dict[str, str] = {}
     for package in [twisted.plugins, *_packages(folders, problems)]:
+        before = len(problems)
         modules = list(_modules(package, problems))
         plugins: list[Any] = [
             value
@@ -172,7 +173,9 @@ def find(interface: type[_Plugin], folders: Sequence[str] = ()) -> dict[str, _Pl
             for value in vars(module).values()
             if interface.providedBy(value) and IPlugin.providedBy(value)
         ]
-        plugins.extend(getPlugins(interface, package))
+        if len(problems) == before:
+            # Else it would import the broken ones once more, and log a traceback for each.
+            plugins.extend(getPlugins(interface, package))
         for plugin in {id(plugin): plugin for plugin in plugins}.values():
             file = _file(plugin, package)
             try:

@@ -39,7 +39,30 @@ def makeService(options: Options) -> assemble.Proxy:
     except (config.ConfigurationError, assemble.CannotStart) as error:
         raise SystemExit(str(error)) from error
     _on_signal(signal.SIGUSR1, proxy.reopen_logs)
+    # Not before: at its start the reactor puts its own in the place of what is there.
+    reactor.callWhenRunning(_stop_on_signals, proxy)  # type: ignore[attr-defined]  # see _on_signal
     return proxy
+
+
+def _stop_on_signals(proxy: assemble.Proxy) -> None:
+    """
+    The first SIGTERM or SIGINT drains, the next one cuts what is still running. Twisted's own would complain about the
+    second, and have twistd end by the signal: whoever asked for an orderly end would see a killed process.
+    """
+    asked = False
+
+    def came() -> None:
+        nonlocal asked
+        if asked:
+            proxy.hurry()
+        else:
+            asked = True
+            reactor.stop()  # type: ignore[attr-defined]  # see _on_signal
+
+    _on_signal(signal.SIGTERM, came)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        # A shell ignores it for what it runs in the background.
+        _on_signal(signal.SIGINT, came)
 
 
 def _on_signal(number: int, call: Any) -> None:

@@ -61,6 +61,7 @@ clusters:
   a: {backends: [], scheduler: lemy}
   b: {backends: [], scheduler: {name: lemmy, round_robin_after: soon}}
   c: {backends: [], schedular: lemmy}
+admin: {endpoint: "tcp:8081"}
 """)
         code, out, err = lemmy("check", "--config", file)
         self.assertEqual((1, ""), (code, out))
@@ -74,6 +75,7 @@ clusters:
                 (6, "clusters.a.scheduler: no scheduler 'lemy'; did you mean 'lemmy'?"),
                 (7, "clusters.b.scheduler: round_robin_after: found 'soon'"),
                 (8, "clusters.c.schedular: no such setting; did you mean 'scheduler'?"),
+                (9, "admin.endpoint: 'tcp:8081' can be reached from other machines"),
             ),
             strict=True,
         ):

@@ -16,8 +16,9 @@ from io import BytesIO
 from typing import Any
 
 from klein import Klein
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
@@ -31,12 +32,15 @@ from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.statistics import Recent
 
-__all__ = ["admin_site", "check_admin"]
+__all__ = ["Door", "admin_site", "check_admin"]
 
 log = Logger(namespace="lemmytx.admin")
 
 #: Seconds that a connection may be silent.
 TIMEOUT = 30
+
+#: Connections at one time.
+CONNECTIONS = 200
 
 #: The longest body of a request, in bytes. Nothing here takes long ones.
 BODY = 64 * 1024
@@ -80,14 +84,18 @@ class Guard(Resource):
 
 def _is_path(path: bytes, segments: Sequence[bytes]) -> bool:
     """
-    Whether there could be a route. klein takes two slashes for one, and logs what is no UTF-8 as a failure of ours.
+    Whether there could be a route. klein takes two slashes for one and an escaped slash for a plain one, and logs what
+    is no UTF-8 as a failure of ours.
 
     @param segments: the path's, with their percent escapes undone.
     """
+    if b"//" in path or any(b"/" in segment for segment in segments):
+        return False
     try:
-        return "//" not in path.decode("ascii") and all(segment.decode("utf-8") is not None for segment in segments)
+        b"".join(segments).decode("utf-8")
     except UnicodeDecodeError:
         return False
+    return True
 
 
 def _finish(request: Request, body: bytes) -> int:
@@ -138,6 +146,7 @@ class AdminSite(Site):
     """
 
     displayTracebacks = False
+    noisy = False  # that it begins to listen is told by whoever made it
 
     def __init__(self, resource: Resource, recent: Recent, reactor: IReactorTime) -> None:
         super().__init__(  # type: ignore[no-untyped-call]  # as above
@@ -155,6 +164,21 @@ class AdminSite(Site):
 
     def log(self, request: Any) -> None:
         """Called by C{twisted.web} after each request: a scraper every few seconds is no news."""
+
+
+class Door(WrappingFactory):
+    """
+    Lets a bounded number of connections in at a time: whoever holds more than that open has no business here, and must
+    not take the descriptors that clients need.
+    """
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """Called by Twisted for each connection. L{None} closes it."""
+        if len(self.protocols) >= CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)
 
 
 def _add_errors(app: Klein) -> None:

@@ -205,7 +205,7 @@ class _Writer:
     def _run(self) -> None:
         try:
             self._open()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._failed(error)
         while True:
             lines = self.work.get()
@@ -238,7 +238,7 @@ class _Writer:
             waiting.register(self._fd, select.POLLOUT)
             waiting.poll(1000)
             return data
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._failed(error)
             return data
         self.written += count
@@ -250,6 +250,7 @@ class _Writer:
     def _open(self) -> None:
         """
         @raise OSError: when that is not possible.
+        @raise ValueError: when the path is none.
         """
         self._close()
         if self._path == STANDARD_OUTPUT:
@@ -264,15 +265,18 @@ class _Writer:
     def _close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0 and self._path != STANDARD_OUTPUT:
-            os.close(fd)
+            try:
+                os.close(fd)
+            except OSError as error:
+                # A network file system may say only now that earlier writes were lost.
+                self._tell_once(error)
 
-    def _failed(self, error: OSError) -> None:
+    def _failed(self, error: Exception) -> None:
         """The next attempt begins with opening the file: it may be another one by then."""
-        try:
-            self._close()
-        except OSError as closing:
-            # A network file system may say only now that earlier writes were lost.
-            error = closing
+        self._tell_once(error)
+        self._close()
+
+    def _tell_once(self, error: Exception) -> None:
         if not self._trouble:
             self._trouble = True
-            self._tell(error.strerror or str(error))
+            self._tell(getattr(error, "strerror", None) or str(error))

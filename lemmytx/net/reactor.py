@@ -24,8 +24,8 @@ class LemmyReactor(EPollReactor):
     def doPoll(self, timeout: float | None) -> None:
         """
         Wait for events, at most C{timeout} seconds, and serve them; and go on with that for as long as nothing else
-        has to be done: no timed call is due or new, and no thread has called. Twisted's own loop looks at all of that
-        in eight calls between any two polls.
+        has to be done: no timed call is due or new, no thread has called, nobody has stopped the reactor. Twisted's own
+        loop looks at all of that in eight calls between any two polls.
         """
         while True:
             try:
@@ -48,7 +48,7 @@ class LemmyReactor(EPollReactor):
                         self._disconnectSelectable(selectable, why, True)
                 else:
                     log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
-            if self._newTimedCalls or self.threadCallQueue or not events:
+            if self._newTimedCalls or self.threadCallQueue or not events or self._justStopped or not self._started:
                 return
             if self._pendingTimedCalls:
                 timeout = self._pendingTimedCalls[0].time - self.seconds()

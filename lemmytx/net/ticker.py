@@ -20,6 +20,9 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+log = Logger(namespace="lemmytx.ticker")
 
 #: Seconds between two ticks.
 RESOLUTION = 0.25
@@ -74,6 +77,10 @@ class Ticker:
             self._loop.stop()
         self._loop = None
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """Call something in the next turn of the reactor: for work that is better not done in one go."""
+        self._clock.callLater(0, call)
+
     def watch(self, timed: Timed) -> None:
         """
         Make sure that the object is looked at no later than its deadline. Needed only when
@@ -109,7 +116,11 @@ class Ticker:
                     continue  # forgotten or moved by one that expired before it
                 timed.check_at = inf
                 if timed.deadline <= now:
-                    timed.expired()
+                    try:
+                        timed.expired()
+                    except Exception:
+                        # One of them fails; the others' timeouts go on.
+                        log.failure("{timed!r} failed at its timeout", timed=timed)
                 elif timed.deadline != inf:
                     self.watch(timed)
 

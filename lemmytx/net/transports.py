@@ -40,6 +40,9 @@ class SendsAtOnce(_Base):
     #: A write found the connection gone: the socket took nothing of it, and will take nothing more.
     failed_write = False
 
+    #: A write had to be queued. Whoever waits for the queue to empty sets it back.
+    behind = False
+
     #: A plain socket: bytes may go around us, from descriptor to descriptor (L{lemmytx.net.splice}).
     plain = True
 
@@ -47,6 +50,11 @@ class SendsAtOnce(_Base):
     def quiet(self) -> bool:
         """Whether nothing waits to be sent."""
         return not self._tempDataBuffer and len(self.dataBuffer) == self.offset
+
+    @property
+    def queued(self) -> int:
+        """How many bytes wait to be sent."""
+        return len(self.dataBuffer) - self.offset + self._tempDataLen
 
     def write(self, data: bytes) -> None:
         """Send what the socket takes now and queue the rest. See L{twisted.internet.interfaces.ITransport}."""
@@ -63,6 +71,7 @@ class SendsAtOnce(_Base):
             self.failed_write = True
             sent = 0
         if sent < len(data):
+            self.behind = True
             tcp.Connection.write(self, data[sent:])
 
     def doRead(self) -> Any:

@@ -76,14 +76,20 @@ def rejection_formatter(name: str, seconds: Callable[[], float] = time.time) -> 
     raise ValueError(f"found {name!r}; write one of {', '.join(FORMATS)}")
 
 
-def _value(raw: bytes, at: int) -> bytes:
+def _told(raw: bytes) -> tuple[bytes, bytes]:
     """
-    The value of a field.
+    What a client says of itself: the first User-Agent and the first Referer, empty where there is none.
 
     @param raw: the field lines.
-    @param at: where in them its line begins.
     """
-    return raw[raw.find(b":", at) + 1 : raw.find(b"\r", at)].strip(b" \t")
+    lower = b"\n" + raw.lower()
+    # The line feed in C{lower} stands where the name does in C{raw}.
+    agent = lower.find(b"\nuser-agent:")
+    referer = lower.find(b"\nreferer:")
+    return (
+        raw[agent + 11 : raw.find(b"\r", agent)].strip(b" \t") if agent >= 0 else b"",
+        raw[referer + 8 : raw.find(b"\r", referer)].strip(b" \t") if referer >= 0 else b"",
+    )
 
 
 def _escaped(value: bytes) -> bytes:
@@ -118,14 +124,10 @@ class _Combined:
         if second != self._second:
             self._tick(second)
         if head is None:
-            request, referer, agent = b"-", b"-", b"-"
+            request, referer, agent = b"-", b"", b""
         else:
-            raw = head.raw
-            lower = b"\n" + raw.lower()
-            agent_at, referer_at = lower.find(b"\nuser-agent:"), lower.find(b"\nreferer:")
+            agent, referer = _told(head.raw)
             request = b"%b %b %b" % (head.method, head.target, b"HTTP/1.1" if head.minor else b"HTTP/1.0")
-            agent = _value(raw, agent_at) or b"-" if agent_at >= 0 else b"-"
-            referer = _value(raw, referer_at) or b"-" if referer_at >= 0 else b"-"
             if request.translate(None, _PLAIN):
                 request = _escaped(request)
             if referer.translate(None, _PLAIN):
@@ -133,7 +135,9 @@ class _Combined:
             if agent.translate(None, _PLAIN):
                 agent = _escaped(agent)
         address = (client or _UNIX).encode("ascii", "replace")
-        return b'%b - - %b "%b" %03d %d "%b" "%b"\n' % (address, self._stamp, request, status, sent, referer, agent)
+        return b'%b - - %b "%b" %03d %d "%b" "%b"\n' % (
+            address, self._stamp, request, status, sent, referer or b"-", agent or b"-",
+        )  # fmt: skip
 
     def _tick(self, second: int) -> None:
         """Another second has begun."""
@@ -148,31 +152,46 @@ class _Combined:
         ).encode("ascii")
 
 
-def _quoted(value: bytes) -> str:
+#: A line. The lengths of time and what may be null come as text.
+_LINE = (
+    b'{"time":"%b%bZ","client":"%b","method":%b,"host":%b,"target":%b,"request_id":%b,"protocol":%b,"status":%b'
+    b',"sent":%b,"received":%b,"queue_time":%b,"connect_time":%b,"first_byte":%b,"total":%b,"attempts":%b%b'
+    b',"termination":%b,"tunnel":%b%b}\n'
+)
+
+#: The line of an ordinary exchange, with all that makes it one filled in. Most are, and a third less is to be done.
+_ORDINARY = _LINE % (
+    b"%b", b"%b", b"%b", b'"%b"', b'"%b"', b'"%b"', b'"%b"', b'"HTTP/1.1"', b"%d",
+    b"%d", b"0", b"null", b"0", b"%b", b"%b", b"1", b"%b",
+    b'"ok"', b"false", b"%b",
+)  # fmt: skip
+
+#: Its end, for a client that says nothing of itself.
+_SILENT = b',"user_agent":null,"referer":null'
+
+#: Milliseconds as text.
+_MILLISECONDS = [b"%03d" % number for number in range(1000)]
+
+
+def _quoted(value: bytes) -> bytes:
     """A JSON string with its quotes, of ASCII alone; C{null} for nothing."""
     if not value:
-        return "null"
+        return b"null"
     if value.translate(None, _PLAIN):
-        return json.dumps(value.decode("utf-8", "backslashreplace"))
-    return f'"{value.decode("ascii")}"'
+        return json.dumps(value.decode("utf-8", "backslashreplace")).encode("ascii")
+    return b'"%b"' % value
 
 
-def _quoted_text(value: str | None) -> str:
+def _quoted_text(value: str | None) -> bytes:
     """The same of text."""
-    return "null" if value is None else _quoted(value.encode("utf-8", "backslashreplace"))
+    return b"null" if value is None else _quoted(value.encode("utf-8", "backslashreplace"))
 
 
-def _asked(head: RequestHead, request_id: str) -> str:
-    """What the request is, in JSON, from the value of C{method} on."""
-    host, target = _quoted(head.authority), _quoted(head.target)
-    return f'{_quoted(head.method)},"host":{host},"target":{target},"request_id":{request_id}'
-
-
-#: The same of a request that could not be understood.
-_ASKED_NOTHING = 'null,"host":null,"target":null,"request_id":null'
-
-#: And what there is to say of a client that says nothing of itself.
-_TOLD_NOTHING = ',"user_agent":null,"referer":null'
+def _lasted(value: float) -> bytes:
+    """Seconds with microseconds; C{null} for what did not happen."""
+    if value <= 0:
+        return b"null" if value else b"0"
+    return b"%.6f" % value
 
 
 class _JSON:
@@ -188,8 +207,8 @@ class _JSON:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self._second = -1
-        self._stamp = ""
-        self._places: dict[_Place, str] = {}
+        self._stamp = b""
+        self._places: dict[_Place, bytes] = {}
 
     def exchange(self, exchange: Exchange) -> bytes:
         """See L{formatter}."""
@@ -198,23 +217,8 @@ class _JSON:
         if second != self._second:
             self._tick(second)
         head = exchange.head
-        raw = head.raw
-        lower = b"\n" + raw.lower()
-        agent_at, referer_at = lower.find(b"\nuser-agent:"), lower.find(b"\nreferer:")
-        agent = _value(raw, agent_at) if agent_at >= 0 else b""
-        referer = _value(raw, referer_at) if referer_at >= 0 else b""
+        agent, referer = _told(head.raw)
         target, authority, request_id = head.target, head.authority, exchange.request_id
-        if not authority or b"".join((target, authority, request_id, agent, referer)).translate(None, _PLAIN):
-            asked = _asked(head, _quoted(request_id))
-        else:
-            # The same without looking at each again.
-            asked = (
-                b'"%b","host":"%b","target":"%b","request_id":"%b"' % (head.method, authority, target, request_id)
-            ).decode()
-        if agent or referer:
-            told = f',"user_agent":{_quoted(agent)},"referer":{_quoted(referer)}'
-        else:
-            told = _TOLD_NOTHING
         backend = exchange.backend
         if backend is None:
             # Without a route there never was a cluster.
@@ -223,19 +227,38 @@ class _JSON:
         else:
             key = (exchange.vhost.name, exchange.cluster.name, backend.name)
         place = self._places.get(key) or self._place(key)
-        queue, connect, first = exchange.queue_time, exchange.connect_time, exchange.first_byte
-        end = exchange.termination
-        why = '"ok"' if end == "ok" else f'"{end}","why":{_quoted_text(exchange.why)}'
-        return (
-            f'{self._stamp}{int((now - second) * 1000):03d}Z","client":"{exchange.client or _UNIX}"'
-            f',"method":{asked},"protocol":"{"HTTP/1.1" if head.minor else "HTTP/1.0"}"'
-            f',"status":{exchange.status},"sent":{exchange.sent},"received":{exchange.received}'
-            f',"queue_time":{"null" if queue < 0 else f"{queue:.6f}"}'
-            f',"connect_time":{f"{connect:.6f}" if connect > 0 else "null" if connect else "0"}'
-            f',"first_byte":{"null" if first < 0 else f"{first:.6f}"},"total":{exchange.total:.6f}'
-            f',"attempts":{exchange.attempts}{place},"termination":{why}'
-            f',"tunnel":{"true" if exchange.tunnel else "false"}{told}}}\n'
-        ).encode()
+        first, total = exchange.first_byte, exchange.total
+        if (
+            exchange.termination == "ok"
+            and exchange.connect_time == 0.0
+            and exchange.queue_time < 0.0
+            and exchange.attempts == 1
+            and head.minor
+            and not exchange.received
+            and not exchange.tunnel
+            and authority
+            and not b"".join((target, authority, request_id, agent, referer)).translate(None, _PLAIN)
+        ):
+            told = (
+                b',"user_agent":%b,"referer":%b' % (_quoted(agent), _quoted(referer)) if agent or referer else _SILENT
+            )
+            lasted = b"%.6f" % total
+            return _ORDINARY % (
+                self._stamp, _MILLISECONDS[int((now - second) * 1000)], (exchange.client or _UNIX).encode(),
+                head.method, authority, target, request_id, exchange.status, exchange.sent,
+                lasted if first == total else _lasted(first), lasted, place, told,
+            )  # fmt: skip
+        end = b'"%b"' % exchange.termination.encode()
+        return _LINE % (
+            self._stamp, _MILLISECONDS[int((now - second) * 1000)], (exchange.client or _UNIX).encode(),
+            _quoted(head.method), _quoted(authority), _quoted(target), _quoted(request_id),
+            b'"HTTP/1.1"' if head.minor else b'"HTTP/1.0"', b"%d" % exchange.status,
+            b"%d" % exchange.sent, b"%d" % exchange.received, _lasted(exchange.queue_time),
+            _lasted(exchange.connect_time), _lasted(first), _lasted(total), b"%d" % exchange.attempts, place,
+            end if end == b'"ok"' else b'%b,"why":%b' % (end, _quoted_text(exchange.why)),
+            b"true" if exchange.tunnel else b"false",
+            b',"user_agent":%b,"referer":%b' % (_quoted(agent), _quoted(referer)),
+        )  # fmt: skip
 
     def rejection(self, rejection: Rejection) -> bytes:
         """See L{rejection_formatter}. It has the same members as an exchange, so that one reader does for both."""
@@ -244,33 +267,30 @@ class _JSON:
         if second != self._second:
             self._tick(second)
         head = rejection.head
-        asked, protocol, told = _ASKED_NOTHING, "null", _TOLD_NOTHING
-        if head is not None:
-            raw = head.raw
-            lower = b"\n" + raw.lower()
-            agent_at, referer_at = lower.find(b"\nuser-agent:"), lower.find(b"\nreferer:")
-            agent = _value(raw, agent_at) if agent_at >= 0 else b""
-            referer = _value(raw, referer_at) if referer_at >= 0 else b""
-            asked = _asked(head, "null")
-            protocol = '"HTTP/1.1"' if head.minor else '"HTTP/1.0"'
-            told = f',"user_agent":{_quoted(agent)},"referer":{_quoted(referer)}'
-        return (
-            f'{self._stamp}{int((now - second) * 1000):03d}Z","client":"{rejection.client or _UNIX}"'
-            f',"method":{asked},"protocol":{protocol},"status":{rejection.status},"sent":0,"received":0'
-            f',"queue_time":null,"connect_time":null,"first_byte":null,"total":null,"attempts":0'
-            f',"vhost":null,"cluster":null,"backend":null,"termination":"refused"'
-            f',"why":{_quoted_text(rejection.why)},"tunnel":false{told}}}\n'
-        ).encode()
+        if head is None:
+            method = host = target = protocol = b"null"
+            told = _SILENT
+        else:
+            agent, referer = _told(head.raw)
+            method, host, target = _quoted(head.method), _quoted(head.authority), _quoted(head.target)
+            protocol = b'"HTTP/1.1"' if head.minor else b'"HTTP/1.0"'
+            told = b',"user_agent":%b,"referer":%b' % (_quoted(agent), _quoted(referer))
+        return _LINE % (
+            self._stamp, _MILLISECONDS[int((now - second) * 1000)], (rejection.client or _UNIX).encode(),
+            method, host, target, b"null", protocol, b"%d" % rejection.status,
+            b"0", b"0", b"null", b"null", b"null", b"null", b"0", self._place((None, None, None)),
+            b'"refused","why":%b' % _quoted_text(rejection.why), b"false", told,
+        )  # fmt: skip
 
-    def _place(self, key: _Place) -> str:
+    def _place(self, key: _Place) -> bytes:
         """Seen for the first time."""
         if len(self._places) >= _MOST_PLACES:
             self._places.clear()
-        vhost, cluster, backend = map(_quoted_text, key)
-        place = self._places[key] = f',"vhost":{vhost},"cluster":{cluster},"backend":{backend}'
+        names = tuple(map(_quoted_text, key))
+        place = self._places[key] = b',"vhost":%b,"cluster":%b,"backend":%b' % names
         return place
 
     def _tick(self, second: int) -> None:
         """Another second has begun."""
         self._second = second
-        self._stamp = time.strftime('{"time":"%Y-%m-%dT%H:%M:%S.', time.gmtime(second))
+        self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode("ascii")

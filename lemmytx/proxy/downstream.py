@@ -21,7 +21,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPullProducer, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -46,6 +46,13 @@ LINGER_BYTES = 16 * 1024 * 1024
 #: never send. curl waits 1 s before it sends unasked.
 CONTINUE_AFTER = 1.0
 
+#: How much a client may send of its next requests while the present one is being answered, bytes.
+READ_AHEAD = 64 * 1024
+
+#: How many pipelined requests are answered by ourselves (404 and the like) in one turn of the reactor: a client can
+#: send thousands of them in one packet train, and the others want their turn.
+ANSWERS_A_TURN = 50
+
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
 class Downstream:
@@ -55,7 +62,8 @@ class Downstream:
     """
 
     __slots__ = (
-        "_buffer", "_chunks", "_close", "_closing", "_expecting", "_lingering", "_looping", "_paused", "_remaining",
+        "_behind", "_buffer", "_chunks", "_close", "_closing", "_expecting", "_lingering", "_looping", "_paused",
+        "_queued", "_remaining",
         "_splice", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange", "listener", "peer", "served",
         "transport",
     )  # fmt: skip
@@ -82,6 +90,8 @@ class Downstream:
         self._stalled = False
         self._expecting = False
         self._looping = False
+        self._behind = False  # with reading what it was answered: nothing new until it has
+        self._queued = 0  # when we last looked whether it reads
         self._watched: Upstream | None = None
 
     # What Twisted calls
@@ -97,13 +107,13 @@ class Downstream:
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came from the client."""
-        if self.exchange is not None or self._lingering or self._closing:
+        if self.exchange is not None or self._lingering or self._closing or self._behind:
             self._during(data)
             return
         if self._buffer:
             self._buffer += data
-            if b"\n" not in data and len(self._buffer) <= self.listener.limits.header_size:
-                return  # no line has ended: the codec could not get further than last time
+            if not (b"\n" in data or b"\r" in data) and len(self._buffer) <= self.listener.limits.header_size:
+                return  # no line has ended: the codec would hardly get further than last time
             data = bytes(self._buffer)
         self._read_head(data)
 
@@ -132,7 +142,7 @@ class Downstream:
             self.exchange = exchange
             exchange.start(b"", True)
             if self._buffer and self.exchange is exchange:
-                self._hold_back()
+                self._sent_ahead()
         else:
             self._read_body(exchange, head, data[size:])
 
@@ -174,12 +184,20 @@ class Downstream:
                 self._set_deadline(CONTINUE_AFTER)
         exchange.start(body, ended, trailers)
         if self._buffer and self.exchange is exchange:
-            self._hold_back()
+            self._sent_ahead()
         elif not ended and self.exchange is exchange:
             self._try_splice()
 
+    def _sent_ahead(self) -> None:
+        """
+        The client has sent the beginning of its next request already. We go on reading for a while, since that is how
+        we hear that it has left; a client that sends much ahead has to wait.
+        """
+        if len(self._buffer) >= READ_AHEAD:
+            self._hold_back()
+
     def _hold_back(self) -> None:
-        """The client sends ahead: what it sends next stays in the kernel until it is its turn."""
+        """What the client sends next stays in the kernel until it is its turn."""
         if not self._paused:
             self._paused = True
             self.transport.pauseProducing()
@@ -187,7 +205,9 @@ class Downstream:
     def _during(self, data: bytes) -> None:
         """Bytes while an exchange is under way, or after its end."""
         exchange = self.exchange
-        if exchange is None:
+        if self._behind:
+            self._buffer = bytes(self._buffer) + data
+        elif exchange is None:
             self._taken += len(data)
             if self._taken > LINGER_BYTES:
                 self.transport.abortConnection()
@@ -202,7 +222,7 @@ class Downstream:
                 if over:
                     self._buffer = data[len(data) - over :]
                     data = data[: len(data) - over]
-                    self._hold_back()
+                    self._sent_ahead()
                 exchange.request_body(data, True)
             else:
                 self._remaining = -over
@@ -214,8 +234,10 @@ class Downstream:
             self._expecting = False
             self._read_chunks(exchange, self._chunks, data)
         else:
-            self._buffer = bytes(self._buffer) + data
-            self._hold_back()
+            if not isinstance(self._buffer, bytearray):
+                self._buffer = bytearray(self._buffer)
+            self._buffer += data
+            self._sent_ahead()
 
     def _read_chunks(self, exchange: Exchange, chunks: codec.ChunkedBody, data: bytes) -> None:
         try:
@@ -239,7 +261,7 @@ class Downstream:
         self.deadline = inf
         if chunks.rest:
             self._buffer = chunks.rest
-            self._hold_back()
+            self._sent_ahead()
         exchange.request_body(body, True, chunks.trailers)
 
     def _try_splice(self) -> None:
@@ -263,6 +285,9 @@ class Downstream:
         self.exchange.body_spliced(count)
         if not self._paused:
             self._set_deadline(self.listener.timeouts.body)
+        elif self.exchange.upstream is not None:
+            # The backend is slow, but it takes it.
+            self.exchange.upstream.await_room(self.exchange.cluster.rules.write)
 
     def _splice_done(self) -> None:
         assert self.exchange is not None
@@ -281,9 +306,7 @@ class Downstream:
             return
         self._lost()
         if self.transport.connected:
-            self.transport.loseConnection()
-            self._closing = True
-            self._set_deadline(self.listener.timeouts.body)
+            self._end_connection()
 
     def writeConnectionLost(self) -> None:
         """Our half is closed: L{_linger} or a tunnel did that."""
@@ -318,9 +341,12 @@ class Downstream:
     def expired(self) -> None:
         """The deadline has passed."""
         exchange = self.exchange
-        if self._closing or self._lingering:
-            # The client had its time to read what was left.
-            self.transport.abortConnection()
+        if self._closing or self._lingering or self._behind:
+            if self._progressed():
+                self._set_deadline(self.listener.timeouts.body)
+            else:
+                # The client had its time to read what was left.
+                self.transport.abortConnection()
         elif exchange is None:
             if self._buffer:
                 self._reject(408, "the head did not arrive in time")
@@ -332,16 +358,19 @@ class Downstream:
             self._set_deadline(self.listener.timeouts.body)
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif self._stalled:
+            if self._progressed():
+                self._set_deadline(self.listener.timeouts.body)
+                return
             exchange.client_gone("the client did not read the response in time")
             self.cut()
         else:
             self._close = True
             exchange.request_broke(408, "timeout_body", "the body did not arrive in time")
 
-    # What the exchange calls (lemmytx.proxy.exchange.Asker)
+    # What the exchange calls (lemmytx.proxy.asker.Asker)
 
     def inform(self, head: ResponseHead) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}. HTTP/1.0 has no interim responses (RFC 9110 §15.2)."""
+        """See L{lemmytx.proxy.asker.Asker}. HTTP/1.0 has no interim responses (RFC 9110 §15.2)."""
         exchange = self.exchange
         assert exchange is not None
         if exchange.head.minor == 0:
@@ -354,7 +383,7 @@ class Downstream:
         self.transport.write(head.block + b"\r\n")
 
     def respond(self, head: ResponseHead, body: bytes, ended: bool, trailers: bytes) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         assert exchange is not None
         if self._remaining or self._chunks is not None:
@@ -386,7 +415,7 @@ class Downstream:
         return b"%bDate: %b\r\n\r\n%b" % (head.block, date(), body)
 
     def send(self, body: bytes, ended: bool, trailers: bytes) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         assert exchange is not None
         if exchange.framed_by_chunks:
@@ -398,7 +427,7 @@ class Downstream:
             self.transport.write(body)
 
     def reply(self, status: int, fields: bytes = b"") -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         assert exchange is not None
         head = exchange.head
@@ -411,14 +440,14 @@ class Downstream:
         self.transport.write(reply(status, head.field(b"accept"), exchange.request_id, fields, head.method == b"HEAD"))
 
     def cut(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self.exchange = None
         self._stop_splice()
         # With a reset, since an orderly end would end a response without a length as if it were whole.
         self.transport.abortConnection()
 
     def open_tunnel(self, head: ResponseHead) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         assert exchange is not None
         self._close = True
@@ -431,15 +460,15 @@ class Downstream:
         self.resume()
 
     def write(self, data: bytes) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self.transport.write(data)
 
     def half_close(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self.transport.loseWriteConnection()
 
     def finished(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self.exchange = None
         self._expecting = False
         if self._close:
@@ -452,23 +481,70 @@ class Downstream:
         self.deadline = self.listener.ticker.seconds() + self.listener.timeouts.keepalive
         if self.deadline < self.check_at:
             self.listener.ticker.watch(self)
+        if getattr(self.transport, "behind", False) and self._await_reader():
+            return
         if self._buffer and not self._looping:
             self._next()
 
     def _next(self) -> None:
         """Pipelined requests: the next head is in the buffer, in part or whole."""
         self._looping = True
-        while self._buffer and self.exchange is None and not self._lingering and not self._closing:
+        answers = 0
+        later = False
+        while self._buffer and self.exchange is None and not (self._lingering or self._closing or self._behind):
+            if answers == ANSWERS_A_TURN:
+                later = True
+                self._hold_back()
+                self.listener.ticker.soon(self._go_on)
+                break
+            answers += 1
             data, self._buffer = bytes(self._buffer), b""
             self._read_head(data)
             if self.exchange is None and len(self._buffer) == len(data):
                 break  # only a part of a head
         self._looping = False
-        if (self.exchange is None or not self._buffer) and not self._closing and not self._lingering:
+        if (self.exchange is None or len(self._buffer) < READ_AHEAD) and not (
+            self._lingering or self._closing or self._behind or later
+        ):
             self.resume()
 
+    def _await_reader(self) -> bool:
+        """
+        Whether so much is queued for the client that it has to read some of it before it may ask again. Otherwise one
+        that asks and never reads would have us hold all its answers.
+        """
+        transport = self.transport
+        self._queued = transport.queued
+        if self._queued <= transport.bufferSize:
+            transport.behind = self._queued > 0
+            return False
+        self._behind = True
+        self._hold_back()
+        self._set_deadline(self.listener.timeouts.body)
+        transport.registerProducer(_Queue(self), False)
+        return True
+
+    def caught_up(self) -> None:
+        """The client has taken everything that was queued for it."""
+        transport = self.transport
+        self._behind = transport.behind = False
+        transport.unregisterProducer()
+        if not self._closing:
+            self._set_deadline(self.listener.timeouts.keepalive)
+            self._next()
+
+    def _progressed(self) -> bool:
+        """Whether the client has read anything since we last looked."""
+        before, self._queued = self._queued, getattr(self.transport, "queued", 0)
+        return self._queued < before
+
+    def _go_on(self) -> None:
+        """With the requests that are waiting in the buffer."""
+        if self.exchange is None and not self._looping and self.transport.connected:
+            self._next()
+
     def listen_to(self, upstream: Upstream | None) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         if self._watched is not None:
             self._watched = None
             self.transport.unregisterProducer()
@@ -478,10 +554,11 @@ class Downstream:
             self.transport.registerProducer(upstream, True)
 
     def stalled(self, stalled: bool) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self._stalled = stalled
         exchange = self.exchange
         if stalled:
+            self._queued = getattr(self.transport, "queued", 0)
             tunnel = exchange is not None and exchange.tunnel
             self._set_deadline(self.listener.timeouts.tunnel if tunnel else self.listener.timeouts.body)
         elif self._remaining or self._chunks is not None:
@@ -490,25 +567,25 @@ class Downstream:
             self.deadline = inf
 
     def body_sink(self) -> Any | None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         return None if exchange is None or exchange.framed_by_chunks else self.transport
 
     def body_source(self, upstream: Upstream) -> Any:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         return self
 
     def pause(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self._hold_back()
         # While we do not listen, the client cannot be late.
         self.deadline = inf
 
     def resume(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
-        if exchange is not None and not exchange.tunnel and self._buffer:
-            return  # it sends ahead
+        if exchange is not None and not exchange.tunnel and len(self._buffer) >= READ_AHEAD:
+            return  # it has sent too much ahead
         if self._remaining or self._chunks is not None:
             self._set_deadline(CONTINUE_AFTER if self._expecting else self.listener.timeouts.body)
         if self._paused:
@@ -524,7 +601,7 @@ class Downstream:
             return
         self.pause()
         if not exchange.tunnel and exchange.upstream is not None:
-            exchange.upstream.await_response(exchange.cluster.rules.write)
+            exchange.upstream.await_room(exchange.cluster.rules.write)
 
     def resumeProducing(self) -> None:
         """The backend has taken what there was."""
@@ -532,7 +609,7 @@ class Downstream:
         if exchange is None:
             return
         if not exchange.tunnel and exchange.upstream is not None:
-            exchange.upstream.deadline = inf
+            exchange.upstream.has_room()
         self.resume()
 
     def stopProducing(self) -> None:
@@ -565,14 +642,36 @@ class Downstream:
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
+        self._queued = getattr(self.transport, "queued", 0)
         self._set_deadline(LINGER_TIME)
         self.transport.loseWriteConnection()
 
     def _end_connection(self) -> None:
         """Everything is said. What is still queued gets out, but not for ever."""
         self._closing = True
+        self._queued = getattr(self.transport, "queued", 0)
         self._set_deadline(self.listener.timeouts.body)
         self.transport.loseConnection()
 
     def __repr__(self) -> str:
         return f"<Downstream {self.peer.client or 'unix'} served={self.served} exchange={self.exchange!r}>"
+
+
+@implementer(IPullProducer)
+class _Queue:
+    """Hears when a transport has sent everything."""
+
+    __slots__ = ("_downstream", "_registered")
+
+    def __init__(self, downstream: Downstream) -> None:
+        self._downstream = downstream
+        self._registered = False
+
+    def resumeProducing(self) -> None:
+        """Twisted: there is room; first on registering, whether there is or not."""
+        if self._registered:
+            self._downstream.caught_up()
+        self._registered = True
+
+    def stopProducing(self) -> None:
+        """The connection is lost; the downstream is told the same."""

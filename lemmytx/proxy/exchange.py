@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import re
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from zope.interface import implementer
 
@@ -35,9 +35,11 @@ from lemmytx.cluster.cluster import Cluster
 from lemmytx.http1 import codec
 from lemmytx.interfaces import IRequest
 from lemmytx.message import CHUNKED, IDEMPOTENT, ProtocolError, RequestHead, ResponseHead
+from lemmytx.proxy.asker import Asker
+from lemmytx.proxy.dial import Dial
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.router import Route
-from lemmytx.proxy.upstream import Dial, Upstream
+from lemmytx.proxy.upstream import Upstream
 
 #: Requests whose hops can be counted.
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
@@ -45,57 +47,6 @@ _HOPS = re.compile(rb"(?im)^max-forwards:[^\r\n]*\r\n")
 
 if TYPE_CHECKING:
     from lemmytx.proxy.resource import ReverseProxyResource
-
-
-class Asker(Protocol):
-    """
-    What an exchange needs of the side that asks. A downstream of HTTP/1.1 is one, a request of C{twisted.web} another.
-    """
-
-    def inform(self, head: ResponseHead) -> None:
-        """An interim response."""
-
-    def respond(self, head: ResponseHead, body: bytes, ended: bool, trailers: bytes) -> None:
-        """The final response begins, and is whole if C{ended}."""
-
-    def send(self, body: bytes, ended: bool, trailers: bytes) -> None:
-        """More of the response."""
-
-    def reply(self, status: int, fields: bytes = b"") -> None:
-        """An answer of our own, whole."""
-
-    def cut(self) -> None:
-        """The response cannot be finished: end the connection so that nobody takes the part for the whole."""
-
-    def open_tunnel(self, head: ResponseHead) -> None:
-        """From here on bytes, no messages."""
-
-    def write(self, data: bytes) -> None:
-        """Bytes of a tunnel to the client."""
-
-    def half_close(self) -> None:
-        """The backend's side of a tunnel has ended."""
-
-    def finished(self) -> None:
-        """The exchange is over and accounted for."""
-
-    def listen_to(self, upstream: Upstream | None) -> None:
-        """Pause this upstream whenever the client does not keep up; L{None}: there is nothing more to pause."""
-
-    def stalled(self, stalled: bool) -> None:
-        """The client has begun, or ceased, to be slower than the backend."""
-
-    def body_sink(self) -> Any | None:
-        """The transport that takes body bytes as they are; L{None} where they are framed or encrypted."""
-
-    def body_source(self, upstream: Upstream) -> Any | None:
-        """The producer of the request's body, to be paused by the backend's transport; L{None} when all is here."""
-
-    def pause(self) -> None:
-        """Send no more of the request for now."""
-
-    def resume(self) -> None:
-        """Send on."""
 
 
 @implementer(IRequest)
@@ -205,14 +156,15 @@ class Exchange:
         hops = head.field(b"max-forwards")
         if hops is None or not hops.isdigit():
             return False
-        if int(hops) == 0:
+        left = int(hops.lstrip(b"0")[:10] or b"0")  # ten digits are beyond any way there is
+        if not left:
             if head.method == b"OPTIONS":
                 self._refuse(200, "max_forwards", "", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             else:
                 # Reflecting a request, cookies and all, is nothing that a proxy should offer.
                 self._refuse(405, "max_forwards", "TRACE", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
             return True
-        head.block = _HOPS.sub(b"Max-Forwards: %d\r\n" % (min(int(hops), 1 << 31) - 1), head.block)
+        head.block = _HOPS.sub(b"Max-Forwards: %d\r\n" % (min(left, 1 << 31) - 1), head.block)
         return False
 
     def _keep(self, body: bytes, ended: bool, trailers: bytes) -> None:
@@ -265,8 +217,10 @@ class Exchange:
         if self._producing:
             self._producing = False
             upstream.transport.unregisterProducer()
-        if not self.tunnel:
-            upstream.await_response(self.read_timeout)
+            # The last piece may have been one too many; from here on nobody else would say that it has gone.
+            self.downstream.resume()
+        upstream.has_room()
+        upstream.await_response(self.read_timeout)
 
     def body_spliced(self, count: int) -> None:
         """So many bytes of the body went past us, inside the kernel."""
@@ -284,9 +238,10 @@ class Exchange:
 
     # Attempts
 
-    def _attempt(self) -> None:
+    def _attempt(self, backend: Backend | None = None) -> None:
         cluster = self.cluster
-        backend = cluster.choose(self)
+        if backend is None:
+            backend = cluster.choose(self)
         if backend is None:
             if cluster.full():
                 self._refuse(503, "overloaded", "all backends are at capacity", b"Retry-After: 5\r\n")
@@ -372,16 +327,21 @@ class Exchange:
         cluster = self.cluster
         if self.attempts >= cluster.rules.attempts or not self._replayable:
             return False
-        if not self._retrying:
-            if not cluster.may_retry():
-                return False
-            self._retrying = True
-            cluster.retrying += 1
-        if cluster.choose(self) is None:
+        if not self._retrying and not cluster.may_retry():
             return False
-        self.upstream = None
-        self._attempt()
+        other = cluster.choose(self)
+        if other is None:
+            return False
+        self._retry(other)
         return True
+
+    def _retry(self, other: Backend) -> None:
+        """Again, from the untouched request."""
+        if not self._retrying:
+            self._retrying = True
+            self.cluster.retrying += 1
+        self.upstream = None
+        self._attempt(other)
 
     def upstream_gone(self, orderly: bool) -> None:
         """The connection ended before the response was whole."""
@@ -394,24 +354,28 @@ class Exchange:
         upstream, backend = self.upstream, self.backend
         assert upstream is not None
         assert backend is not None
+        if self._may_repeat(upstream):
+            # Closed while the request was on its way: the keep-alive race, not a fault. The exchange stays with this
+            # backend, and counted there.
+            self._unhook()
+            upstream.exchange = None
+            self.upstream = None
+            self._redialled = True
+            self._connect(backend)
+            return
         self._drop_upstream()
         if self.responded:
             self.cluster.failed(backend, "gone", "closed the connection in the middle of a response")
             self._cut("backend_gone", f"{backend.name} closed the connection in the middle of its response")
             return
         how = "closed" if orderly else "reset"
-        if self._may_repeat(upstream):
-            # Closed while the request was on its way: the keep-alive race, not a fault.
-            self._redialled = True
-            self.upstream = None
-            self._connect(backend)
-            return
         self.cluster.failed(backend, "gone", f"{how} the connection without an answer")
         self._refuse(502, "backend_gone", f"{backend.name} {how} the connection without an answer")
 
     def _may_repeat(self, upstream: Upstream) -> bool:
         return (
             self._reused
+            and not self.responded
             and not upstream.answered
             and not self._redialled
             and self._replayable
@@ -495,11 +459,12 @@ class Exchange:
         tried = self.tried
         self.tried = (*tried, backend)
         other = self.cluster.choose(self)
-        self.tried = tried
         if other is None or not (self._retrying or self.cluster.may_retry()):
+            self.tried = tried
             return False
         self._drop_upstream(abandon=True)
-        return self._try_another(backend)
+        self._retry(other)
+        return True
 
     def carry_on(self, body: bytes, ended: bool, reusable: bool, trailers: bytes = b"") -> bool:
         """
@@ -522,7 +487,7 @@ class Exchange:
         assert upstream is not None
         assert backend is not None
         self.upstream = None
-        if reusable and self._body_ended:
+        if reusable and self._body_ended and not upstream.paused:
             upstream.exchange = None
             self._counted = False
             backend.release(upstream)
@@ -541,6 +506,10 @@ class Exchange:
 
     def open_tunnel(self, head: ResponseHead, rest: bytes) -> None:
         """The backend agreed to another protocol: from here on bytes, both ways, until both have ended."""
+        if not self._body_ended:
+            # RFC 9110 §7.8: the switch comes after the request.
+            self.upstream_broke(ProtocolError(502, "101 before the request had ended"))
+            return
         self.responded = True
         self.tunnel = True
         self.status = 101

@@ -9,7 +9,6 @@ takes them.
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_from_bytes
 
@@ -40,7 +39,7 @@ def render(resource: ReverseProxyResource, request: Request) -> int:
 
 @implementer(IPushProducer)
 class Mounted:
-    """One request of C{twisted.web}, an L{lemmytx.proxy.exchange.Asker}."""
+    """One request of C{twisted.web}, an L{lemmytx.proxy.asker.Asker}."""
 
     def __init__(self, resource: ReverseProxyResource, request: Request) -> None:
         self._resource = resource
@@ -124,20 +123,20 @@ class Mounted:
         for name, value in fields(rest):
             request.responseHeaders.addRawHeader(name, value)
 
-    # What the exchange calls (lemmytx.proxy.exchange.Asker)
+    # What the exchange calls (lemmytx.proxy.asker.Asker)
 
     def inform(self, head: ResponseHead) -> None:
         """C{twisted.web} has no way to send an interim response."""
 
     def respond(self, head: ResponseHead, body: bytes, ended: bool, trailers: bytes) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}. C{twisted.web} sends no trailers."""
+        """See L{lemmytx.proxy.asker.Asker}. C{twisted.web} sends no trailers."""
         if self._gone:
             return
         self._begin(head)
         self.send(body, ended, trailers)
 
     def send(self, body: bytes, ended: bool, trailers: bytes) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         if self._gone:
             return
         if body:
@@ -146,7 +145,7 @@ class Mounted:
             self._request.finish()
 
     def reply(self, status: int, fields: bytes = b"") -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self._exchange
         if self._gone or exchange is None:
             return
@@ -155,7 +154,7 @@ class Mounted:
         )
 
     def cut(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self._exchange = None
         if not self._gone and self._request.channel is not None:
             self._request.channel.forceAbortClient()
@@ -173,11 +172,11 @@ class Mounted:
         raise AssertionError("a tunnel without an upgrade")
 
     def finished(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self._exchange = None
 
     def listen_to(self, upstream: Upstream | None) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         if self._watched is not None:
             self._watched = None
             if not self._gone:
@@ -190,19 +189,19 @@ class Mounted:
         """The site has timeouts of its own."""
 
     def body_sink(self) -> Any | None:
-        """See L{lemmytx.proxy.exchange.Asker}. The site may frame or encrypt."""
+        """See L{lemmytx.proxy.asker.Asker}. The site may frame or encrypt."""
         return None
 
     def body_source(self, upstream: Upstream) -> Any:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         return self
 
     def pause(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self._paused = True
 
     def resume(self) -> None:
-        """See L{lemmytx.proxy.exchange.Asker}."""
+        """See L{lemmytx.proxy.asker.Asker}."""
         self._paused = False
         self._send_body()
 
@@ -213,13 +212,13 @@ class Mounted:
         self.pause()
         exchange = self._exchange
         if exchange is not None and exchange.upstream is not None:
-            exchange.upstream.await_response(exchange.cluster.rules.write)
+            exchange.upstream.await_room(exchange.cluster.rules.write)
 
     def resumeProducing(self) -> None:
         """The backend has taken what there was."""
         exchange = self._exchange
         if exchange is not None and exchange.upstream is not None:
-            exchange.upstream.deadline = inf
+            exchange.upstream.has_room()
         self.resume()
 
     def stopProducing(self) -> None:

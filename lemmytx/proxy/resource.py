@@ -79,6 +79,9 @@ class ReverseProxyResource:
         self.timeouts = timeouts or Timeouts()
         self.exchanges = 0
         self.unrouted = Traffic()
+        for vhost in router.vhosts:
+            if vhost.traffic is None:
+                vhost.traffic = Traffic()
         self.record: Callable[[Exchange], None] | None = None
         self.reject_record: Callable[[Rejection], None] | None = None
 

@@ -25,9 +25,8 @@ import socket
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.error import ConnectionDone, TimeoutError
-from twisted.internet.interfaces import IAddress, IConnector, IHalfCloseableProtocol, IProtocol, IPushProducer
-from twisted.internet.protocol import ClientFactory
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -39,6 +38,10 @@ from lemmytx.net.ticker import Ticker
 
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
+
+#: A response's head may be so many times as long as a request's, and have so many times as many fields: backends are
+#: trusted more than clients, and one that sets forty cookies should be served.
+HEAD_SHARE = 2
 
 #: Interim responses that one request may get. A backend that sends 1xx without end must not hold a client for ever.
 INTERIM_LIMIT = 32
@@ -55,8 +58,8 @@ class Upstream:
     """
 
     __slots__ = (
-        "_buffer", "_chunks", "_interim", "_remaining", "_splice", "answered", "backend", "check_at", "deadline",
-        "exchange", "head", "paused", "refused", "served", "ticker", "transport",
+        "_buffer", "_chunks", "_interim", "_queued", "_remaining", "_splice", "answered", "backend", "check_at",
+        "deadline", "exchange", "head", "paused", "refused", "served", "ticker", "transport",
     )  # fmt: skip
 
     transport: Any
@@ -78,6 +81,7 @@ class Upstream:
         self._chunks: codec.ChunkedBody | None = None
         self._splice: Splice | None = None
         self._interim = 0
+        self._queued = 0  # when we last looked whether the backend takes any of the request
 
     # Requests
 
@@ -90,6 +94,7 @@ class Upstream:
         self.exchange = exchange
         self.served += 1
         self.answered = False
+        self.deadline = inf  # no longer that of an idle one
         self._interim = 0
         transport = self.transport
         transport.write(wire)
@@ -111,6 +116,16 @@ class Upstream:
         self.deadline = self.ticker.seconds() + seconds
         if self.deadline < self.check_at:
             self.ticker.watch(self)
+
+    def await_room(self, seconds: float) -> None:
+        """The backend does not keep up with the request: it has so long to take some of what is queued for it."""
+        self._queued = getattr(self.transport, "queued", 0)
+        self.await_response(seconds)
+
+    def has_room(self) -> None:
+        """The backend has taken all of that."""
+        self._queued = 0
+        self.deadline = inf
 
     # The pool
 
@@ -155,14 +170,15 @@ class Upstream:
         if self.head is not None:
             self._body(exchange, data)
             return
+        limits = exchange.resource.limits
+        size_limit = HEAD_SHARE * limits.header_size
         if self._buffer:
             self._buffer += data
-            if b"\n" not in data and len(self._buffer) <= exchange.resource.limits.header_size:
-                return  # no line has ended: the codec could not get further than last time
+            if not (b"\n" in data or b"\r" in data) and len(self._buffer) <= size_limit:
+                return  # no line has ended: the codec would hardly get further than last time
             data = bytes(self._buffer)
-        limits = exchange.resource.limits
         try:
-            head = codec.response(data, exchange.head.method == b"HEAD", limits.header_size, limits.headers)
+            head = codec.response(data, exchange.head.method == b"HEAD", size_limit, HEAD_SHARE * limits.headers)
         except ProtocolError as error:
             exchange.upstream_broke(error)
             return
@@ -222,6 +238,8 @@ class Upstream:
         if self._interim > INTERIM_LIMIT:
             exchange.upstream_broke(ProtocolError(502, f"more than {INTERIM_LIMIT} interim responses"))
             return
+        if self.deadline != inf:
+            self.await_response(exchange.read_timeout)
         exchange.inform(head)
         if rest and self.exchange is exchange:
             self.dataReceived(rest)
@@ -244,7 +262,10 @@ class Upstream:
         assert exchange is not None
         exchange.sent += count
         self._remaining -= count
-        if not self.paused:
+        if self.paused:
+            # The client is slow, but it is there.
+            exchange.downstream.stalled(True)
+        else:
             self.deadline = self.ticker.seconds() + exchange.read_timeout
 
     def _splice_done(self) -> None:
@@ -333,6 +354,8 @@ class Upstream:
         if exchange is None:
             self.backend.lost(self)
             self.transport.loseConnection()
+        elif getattr(self.transport, "queued", 0) < self._queued:
+            self.await_room(exchange.cluster.rules.write)
         else:
             exchange.upstream_timed_out()
 
@@ -355,8 +378,7 @@ class Upstream:
             self.transport.resumeProducing()
             return
         exchange.downstream.stalled(False)
-        if not exchange.tunnel:
-            self.await_response(exchange.read_timeout)
+        self.await_response(exchange.read_timeout)
         self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -364,79 +386,3 @@ class Upstream:
 
     def __repr__(self) -> str:
         return f"<Upstream {self.backend.name} served={self.served} {'idle' if self.exchange is None else 'busy'}>"
-
-
-class Dial(ClientFactory):
-    """
-    One attempt to connect to a backend: its addresses in turn, within one time limit each.
-
-    Exactly one of C{exchange.connected} and C{exchange.connect_failed} is called, unless L{cancel} comes first.
-    """
-
-    noisy = False
-
-    def __init__(self, exchange: Exchange, backend: Backend) -> None:
-        self._exchange: Exchange | None = exchange
-        self._backend = backend
-        self._timeout = exchange.cluster.rules.connect
-        self._left = list(backend.addresses) or [""]
-        self._address = ""
-        self._connector: IConnector | None = None
-
-    def start(self) -> None:
-        """Try the next address."""
-        self._address = self._left.pop(0)
-        self._connector = self._backend.connect(self, self._address, self._timeout)
-
-    def cancel(self) -> None:
-        """Nobody waits for the connection any more."""
-        self._exchange = None
-        if self._connector is not None:
-            self._connector.disconnect()
-
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Twisted: the connection is about to stand."""
-        return _Arrival(self)
-
-    def arrived(self, transport: Any) -> None:
-        """The connection stands."""
-        exchange, self._exchange = self._exchange, None
-        if exchange is None:
-            transport.abortConnection()
-            return
-        self._backend.prefer(self._address)
-        upstream = Upstream(self._backend, exchange.resource.ticker)
-        transport.protocol = upstream
-        upstream.makeConnection(transport)
-        exchange.connected(upstream)
-
-    def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
-        """Twisted: no connection."""
-        exchange = self._exchange
-        if exchange is None:
-            return
-        if self._left:
-            self.start()
-            return
-        self._exchange = None
-        exchange.connect_failed(reason.check(TimeoutError) is not None, reason.getErrorMessage())
-
-
-@implementer(IProtocol)
-class _Arrival:
-    """Stands in as the protocol until the transport is ready to be written to."""
-
-    def __init__(self, dial: Dial) -> None:
-        self._dial = dial
-
-    def makeConnection(self, transport: Any) -> None:
-        self._dial.arrived(transport)
-
-    def connectionMade(self) -> None:
-        """See L{makeConnection}."""
-
-    def dataReceived(self, data: bytes) -> None:
-        """Cannot come: the upstream has taken the place."""
-
-    def connectionLost(self, reason: Failure) -> None:
-        """Cannot come either, but for a connection that was cancelled on arrival."""

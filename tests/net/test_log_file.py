@@ -238,6 +238,35 @@ class LogFileTests(SynchronousTestCase):
         log.close()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_impossible_path(self) -> None:
+        """A path that can be none is told like one that does not exist."""
+        self.open("a\0b")
+        self.hear()
+        self.assertIn("null byte", self.said()[0])
+
+    def test_slow_reader(self) -> None:
+        """A full pipe that does not block is waited for: nothing is lost, and that is no trouble."""
+        program = (
+            "import os, sys\n"
+            "from twisted.internet.task import Clock\n"
+            "from lemmytx.net.log_file import LogFile\n"
+            "os.set_blocking(1, False)\n"
+            "log = LogFile('-', Clock(), lambda *trouble: print(trouble, file=sys.stderr))\n"
+            "log.start()\n"
+            "for number in range(20000):\n"
+            "    log.append(b'line %05d\\n' % number)\n"
+            "while log._writer.written < 65536: pass\n"  # as much as a pipe holds
+            "print('full', file=sys.stderr)\n"
+            "log.close(30)\n"
+        )
+        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stderr is not None
+        first = child.stderr.readline()
+        out, told = child.communicate(timeout=60)
+        self.assertEqual((first, told), (b"full\n", b""))
+        self.assertEqual(out, b"".join(b"line %05d\n" % number for number in range(20_000)))
+
     def test_standard_output(self) -> None:
         """C{-} is standard output, also when that is a pipe; reopening does not close it."""
         program = (

@@ -210,6 +210,28 @@ class JSONTests(SynchronousTestCase):
             },
         )
 
+    def test_each_difference(self) -> None:
+        """An exchange that differs in one thing from an ordinary one differs in that one thing in its line."""
+        ordinary = parsed(Ended(read()))
+        for member, value in (
+            ("client", "2001:db8::1"),
+            ("status", 404),
+            ("sent", 10**12),
+            ("received", 1),
+            ("queue_time", 0.5),
+            ("connect_time", 0.5),
+            ("first_byte", 0.25),
+            ("total", 0.125),
+            ("attempts", 2),
+            ("tunnel", True),
+        ):
+            self.assertEqual(parsed(Ended(read(), **{member: value})), {**ordinary, member: value})
+        self.assertEqual(parsed(Ended(read(start=b"GET /a?b=c HTTP/1.0"))), {**ordinary, "protocol": "HTTP/1.0"})
+        for member in ("vhost", "cluster", "backend"):
+            self.assertEqual(parsed(Ended(read(), **{member: Named("other")})), {**ordinary, member: "other"})
+        self.assertEqual(parsed(Ended(read(b"User-Agent: x"))), {**ordinary, "user_agent": "x"})
+        self.assertEqual(parsed(Ended(read(b"Referer: x"))), {**ordinary, "referer": "x"})
+
     def test_nothing_told(self) -> None:
         """What is not there is null, not an empty text."""
         members = parsed(Ended(read()))

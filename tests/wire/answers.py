@@ -97,3 +97,36 @@ class Answer:
 def answer(*lines: bytes, start: bytes = b"HTTP/1.1 200 OK", body: bytes = b"") -> bytes:
     """The bytes of a response: status line, further lines without their CRLF, and what follows."""
     return b"\r\n".join((start, *lines, b"", b"")) + body
+
+
+#: Ways to say in a head that C{hello} follows, and C{hello} in chunks.
+LENGTH = b"Content-Length: 5"
+TE = b"Transfer-Encoding: chunked"
+CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
+NONE = frozenset(("none",))
+CHUNKED = frozenset(("chunked",))
+UNTIL_CLOSE = frozenset(("close",))
+EITHER = frozenset(("chunked", "close"))
+#: Another complete response, which nobody asked for.
+HIDDEN = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhidden"
+
+
+def passed(
+    name: str,
+    rfc: str,
+    data: bytes,
+    *got: Got,
+    ask: bytes = GET,
+    end: str = "open",
+    ending: str = "",
+    upstream: str = "kept",
+    also: tuple[str, ...] = (),
+) -> Answer:
+    """A row whose response must reach the client whole."""
+    statuses = "+".join(one.status[:3].decode("ascii") for one in got)
+    return Answer(name, rfc, data, frozenset((f"{statuses}/{end}", *also)), got, ask, (), ending, upstream)
+
+
+def hello(*fields: bytes, status: bytes = b"200 OK", framing: frozenset[str] = frozenset(("length",))) -> Got:
+    """A response whose body is C{hello}, as the client must get it."""
+    return Got(status, fields, b"hello", framing)

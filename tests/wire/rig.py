@@ -187,7 +187,7 @@ class Proxy:
 
 class WireCase(SynchronousTestCase):
     """
-    A test with a running proxy and a backend that does what the test says.
+    A test with a running proxy and a backend that does what the test says. It ends with L{assert_nothing_left}.
 
     @cvar settings: of the proxy, beside the usual ones.
     """
@@ -203,6 +203,14 @@ class WireCase(SynchronousTestCase):
             self._rigs[kind] = (loop, backend, Proxy(backend.port, **self.settings).ready())
         self.loop, self.backend, self.proxy = self._rigs[kind]
         self.backend.forget()
+        self._settled = False
+
+    def tearDown(self) -> None:
+        if not self._settled:
+            # Whatever is left of a test that failed is not to be found by the next one.
+            del self._rigs[type(self)]
+            self.backend.close()
+            self.proxy.stop()
 
     def assert_nothing_left(self) -> None:
         """No connection, exchange or count is left in the proxy, it lives, and its log holds no trouble."""
@@ -217,3 +225,4 @@ class WireCase(SynchronousTestCase):
         settled_in_time = self.loop.until(settled, step=0.02)
         self.assertTrue(settled_in_time, f"left behind: {left}")
         self.assertEqual(self.proxy.trouble(), b"")
+        self._settled = True

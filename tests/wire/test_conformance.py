@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import ClassVar
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.wire.reading import Message
 from tests.wire.rig import Proxy, WireCase, free_port
 from tests.wire.rows import post, request
@@ -287,8 +289,13 @@ class VanishingBackendTests(WireCase):
         self.assert_nothing_left()
 
 
-class LifeTests(WireCase):
+class LifeTests(SynchronousTestCase):
     """What needs a process of its own."""
+
+    def setUp(self) -> None:
+        self.loop = Loop()
+        self.backend = Backend(self.loop)
+        self.addCleanup(self.backend.close)
 
     def _start(self, backend: int, **settings: object) -> Proxy:
         proxy = Proxy(backend, **settings)
@@ -316,12 +323,10 @@ class LifeTests(WireCase):
 
     def test_the_end(self) -> None:
         """Told to end, it lets a running exchange end, closes idle connections, and ends well."""
-        loop = Loop()
-        backend = Backend(loop)
-        self.addCleanup(backend.close)
+        loop = self.loop
         waiting: list[Side] = []
-        backend.script = lambda side, _message: waiting.append(side)
-        proxy = self._start(backend.port)
+        self.backend.script = lambda side, _message: waiting.append(side)
+        proxy = self._start(self.backend.port)
         idle = Client(loop, proxy.port)
         talk = Talk(loop, proxy.port, _get(b"/"))
         talk.send(0, None)

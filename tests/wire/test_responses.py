@@ -40,7 +40,9 @@ class ResponseTests(WireCase):
         talks = [Talk(self.loop, self.proxy.port, row.ask, row.then, max(1, finals), heads) for _ in cuts]
         for talk in talks:
             talk.send(0, None)
-        self.assertTrue(self.loop.until(lambda: len(asked) >= len(cuts)), "the backend was not asked")
+        if not self.loop.until(lambda: len(asked) >= len(cuts)):
+            said = {bytes(talk.client.received[:80]) for talk in talks}
+            self.fail(f"the backend was asked {len(asked)} times, not {len(cuts)}; clients got {said}")
         used = list(asked)
         for side, cut in zip(used, cuts, strict=True):
             side.write(row.data[:cut])
