@@ -1,5 +1,5 @@
 # make run, make test, make bench: on a machine with Python 3.11 or newer and make, and nothing else set up.
-# What is installed goes into $(VENV), and again only when pyproject.toml or the compiled codec changes.
+# What is installed goes into $(VENV), and again only when pyproject.toml or what is compiled changes.
 
 VENV ?= .venv
 BUILD ?= build
@@ -12,14 +12,16 @@ FLOOR ?= 90
 PURE_TESTS ?= tests.http1 tests.proxy
 # Arguments of `make bench`, such as BENCH="--quick".
 BENCH ?=
+# Arguments of `make programs`, such as PROGRAMS="--size 50000000".
+PROGRAMS ?=
 
 BIN := $(VENV)/bin
 SOURCES := lemmytx benchmarks tests .ci twisted hatch_build.py docs/conf.py
-INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/http1/*.pyx lemmytx/http1/*.pxi lemmytx/http1/*.pxd)
+INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.pxi lemmytx/*/*.pxd)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -28,6 +30,7 @@ help:
 	@echo 'make run     the proxy with two demo backends: http://127.0.0.1:8080/'
 	@echo 'make test    everything that CI checks'
 	@echo 'make bench   lemmytx beside nginx, HAProxy, Caddy and twisted.web (BENCH="--quick" for a rough picture)'
+	@echo 'make programs  lemmytx in front of JupyterLab, pypiserver, git and nginx, with their usual clients'
 	@echo 'make docs    the documents, into $(BUILD)/docs'
 	@echo 'make clean   removes what the others made'
 
@@ -39,6 +42,9 @@ test: lint types layers fragments docs wheel trial
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run $(BENCH)
+
+programs: $(VENV)/.run $(VENV)/.programs
+	$(BIN)/python -m benchmarks.programs --python $(VENV)/programs/bin/python $(PROGRAMS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)
@@ -79,7 +85,13 @@ $(VENV)/.bench: $(VENV)/.made $(INPUTS)
 	$(PIP) '.[bench]'
 	touch $@
 
+# The programs that are put behind lemmytx do not share its environment.
+$(VENV)/.programs: $(VENV)/.made benchmarks/programs/requirements.txt
+	.ci/venv "$(PYTHON)" $(VENV)/programs
+	$(VENV)/programs/bin/python -m pip --disable-pip-version-check install --quiet --requirement benchmarks/programs/requirements.txt
+	touch $@
+
 clean:
 	rm -rf $(VENV) $(BUILD) dist _trial_temp* .coverage .coverage.* htmlcov .hypothesis .mypy_cache .ruff_cache .import_linter_cache
-	rm -f lemmytx/http1/*.so lemmytx/http1/_compiled.c twisted/plugins/dropin.cache twistd.pid twistd.log
+	rm -f lemmytx/*/*.so lemmytx/*/*.c twisted/plugins/dropin.cache twistd.pid twistd.log
 	find lemmytx tests benchmarks twisted docs .ci -name __pycache__ -prune -exec rm -rf {} +

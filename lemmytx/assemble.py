@@ -10,6 +10,7 @@ import os
 import resource as rlimit
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from twisted.application.service import MultiService, Service
@@ -216,6 +217,7 @@ class Proxy(MultiService):
             Door(admin_site(self.resource, admin.tokens, self.ready, self.connections, reactor)),
         )
         self._again: Any = None
+        self._opening: Deferred[list[tuple[bool, None]]] | None = None
         self._hurried = False
 
     def ready(self) -> str | None:
@@ -225,6 +227,14 @@ class Proxy(MultiService):
         closed = [door.description for door in self._doors if door.port is None]
         return f"not listening on {', '.join(closed)}" if closed else None
 
+    def privilegedStartService(self) -> None:
+        """Called by twistd while the process still is who started it: C{--uid} gives up what opens ports below 1024."""
+        super().privilegedStartService()
+        self._opening = self._open()
+
+    def _open(self) -> Deferred[list[tuple[bool, None]]]:
+        return DeferredList([door.listen() for door in [*self._doors, self._admin]], consumeErrors=True)
+
     def startService(self) -> None:
         """
         Called by Twisted when the reactor is about to run.
@@ -232,16 +242,27 @@ class Proxy(MultiService):
         @raise SystemExit: there is no socket to serve on.
         """
         super().startService()
-        raise_descriptor_limit()
+        self._fit(raise_descriptor_limit())
         self.ticker.start()
         if self._log_file is not None:
             self._log_file.start()
-        DeferredList([door.listen() for door in [*self._doors, self._admin]], consumeErrors=True).addCallback(
-            self._opened
-        )
+        (self._opening or self._open()).addCallback(self._opened)
         if self._state == "no listener could be opened":
             # The lines in the log say why. Whoever started us sees it by the exit status.
             raise SystemExit(1)
+
+    def _fit(self, descriptors: float) -> None:
+        """Each client may need an upstream too: those whom that leaves nothing wait in the kernel's queue."""
+        limit = int(min(self.connections.limit, descriptors // 2))
+        if limit < self.connections.limit:
+            log.warn(
+                "limits.connections is {wanted}, but with {descriptors} file descriptors (ulimit -Hn) only {limit}"
+                " clients can be served at one time; more have to wait",
+                wanted=self.connections.limit,
+                descriptors=descriptors,
+                limit=limit,
+            )
+            self.connections.limit = limit
 
     def _opened(self, results: list[tuple[bool, Any]]) -> None:
         refused = [result.value for opened, result in results if not opened]
@@ -384,11 +405,16 @@ def build_vhost(settings: model.Vhost, clusters: dict[str, Cluster]) -> Vhost:
     return vhost
 
 
-def raise_descriptor_limit() -> None:
-    """Ask for as many file descriptors as we may have: each client takes one, and so does each upstream."""
+def raise_descriptor_limit() -> float:
+    """
+    Ask for as many file descriptors as we may have: each client takes one, and so does each upstream.
+
+    @return: how many that are.
+    """
     soft, hard = rlimit.getrlimit(rlimit.RLIMIT_NOFILE)
     if soft != hard:
         rlimit.setrlimit(rlimit.RLIMIT_NOFILE, (hard, hard))
+    return inf if hard == rlimit.RLIM_INFINITY else hard
 
 
 def proxy(configuration: model.Configuration, folders: Sequence[str], reactor: Any) -> Proxy:

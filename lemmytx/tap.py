@@ -40,7 +40,7 @@ def makeService(options: Options) -> assemble.Proxy:
         raise SystemExit(str(error)) from error
     _on_signal(signal.SIGUSR1, proxy.reopen_logs)
     # Not before: at its start the reactor puts its own in the place of what is there.
-    reactor.callWhenRunning(_stop_on_signals, proxy)  # type: ignore[attr-defined]  # see _on_signal
+    reactor.callWhenRunning(_stop_on_signals, proxy)
     return proxy
 
 
@@ -57,7 +57,7 @@ def _stop_on_signals(proxy: assemble.Proxy) -> None:
             proxy.hurry()
         else:
             asked = True
-            reactor.stop()  # type: ignore[attr-defined]  # see _on_signal
+            reactor.stop()
 
     _on_signal(signal.SIGTERM, came)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

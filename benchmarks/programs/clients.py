@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email
 import re
 import urllib.parse
 from pathlib import Path
@@ -15,48 +14,56 @@ _PROJECT = """\
 requires = ["setuptools"]
 build-backend = "setuptools.build_meta"
 [project]
-name = "lemmytx-parcel"
+name = "{name}"
 version = "{version}"
 [tool.setuptools]
 py-modules = ["lemmytx_parcel"]
 """
 
 
-def packages(python: Path, folder: Path, host: str, port: int) -> list[Finding]:
+def packages(python: Path, folder: Path, host: str, port: int, number: int) -> list[Finding]:
     """
     Build a package, upload it with twine, install it with pip; then the same with its next version.
 
     @param python: of the environment that holds twine and setuptools.
     @param folder: an empty one.
-    @param host: the vhost, an address, since neither of the two can be told one apart from the name.
+    @param host: the vhost, an address: both ask the system for names.
+    @param number: makes the package's name one that the index does not have yet.
     @raise Failed: a step failed.
     """
     index = f"http://{host}:{port}"
+    name = f"lemmytx-parcel-{number}"
     found = []
     for version, payload in (("1.0", contents(2000, 1)), ("1.1", contents(3_000_000, 2))):
         source = folder / version
         source.mkdir()
-        (source / "pyproject.toml").write_text(_PROJECT.format(version=version))
+        (source / "pyproject.toml").write_text(_PROJECT.format(name=name, version=version))
         (source / "lemmytx_parcel.py").write_text(f"version = {version!r}\npayload = {payload.hex()!r}\n")
-        pip = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
+        pip: list[str | Path] = [python, "-m", "pip", "--isolated", "--disable-pip-version-check", "--no-input"]
         command([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder / "wheels", source], folder)
         wheel = next((folder / "wheels").glob(f"*-{version}-*.whl"))
         command(
             [python, "-m", "twine", "upload", "--non-interactive", "--disable-progress-bar", "--repository-url",
              f"{index}/", "--username", "anyone", "--password", "anything", wheel], folder,
         )  # fmt: skip
-        found.append(Finding("twine", f"upload a wheel of {_size(wheel)} to a pypiserver", "accepted"))
+        found.append(
+            Finding("twine", f"upload version {version} of a package to a pypiserver", f"accepted, {_size(wheel)}")
+        )
         target = folder / f"installed-{version}"
         printed = command(
             [*pip, "install", "--no-cache-dir", "--index-url", f"{index}/simple/", "--trusted-host", host, "--target",
-             target, "lemmytx-parcel"], folder,
+             target, name], folder,
         )  # fmt: skip
         same = (target / "lemmytx_parcel.py").read_bytes() == (source / "lemmytx_parcel.py").read_bytes()
         said = re.search(r"Successfully installed \S+", printed)
         if said is None:
             raise Failed(f"pip did not say that it installed anything: {printed[-500:]}")
         good = same and said[0].endswith(version)
-        found.append(Finding("pip", "install it", f"{said[0]}, files {'the same' if same else 'differ'}", good))
+        found.append(
+            Finding(
+                "pip", f"install version {version} of it", f"{said[0]}, files {'the same' if same else 'differ'}", good
+            )
+        )
     return found
 
 
@@ -125,18 +132,14 @@ class Repository:
         command([*self._git, "clone", "--quiet", self._url, self._folder / "two"], self._folder)
         self._run("two", "fsck", "--full", "--strict")
         same = self._files("one") == self._files("two")
-        found.append(
-            Finding("git", "clone it anew, `git fsck --full --strict`", f"files {'the same' if same else 'differ'}", same)
-        )
+        found.append(Finding("git", "clone it anew, `git fsck --full --strict`", f"files {_same(same)}", same))
 
         (self._folder / "two" / "file-0.txt").write_text("changed\n")
         self._commit("two", "A change from the other side")
         self._run("two", "push", "--quiet", "origin", "HEAD:main")
         self._run("one", "pull", "--quiet", "--ff-only", "origin", "main")
         same = self._files("one") == self._files("two")
-        found.append(
-            Finding("git", "push from the second clone, pull into the first", f"files {_same(same)}", same)
-        )
+        found.append(Finding("git", "push from the second clone, pull into the first", f"files {_same(same)}", same))
         return found
 
     def _commit(self, clone: str, message: str) -> None:
@@ -161,7 +164,7 @@ def mirror(folder: Path, served: Path, host: str, port: int) -> list[Finding]:
     @raise Failed: wget failed, which it does also when a single file did not come.
     """
     command(
-        ["wget", "--recursive", "--no-parent", "--no-host-directories", "--level=inf", "--no-verbose", "--tries=1",
+        ["wget", "--recursive", "--no-parent", "--no-host-directories", "--level=inf", "--no-verbose", "--waitretry=1",
          "--reject=index.html*", "--restrict-file-names=nocontrol", "--directory-prefix", folder / "mirror",
          f"http://{host}:{port}/files/"], folder,
     )  # fmt: skip
@@ -184,13 +187,21 @@ def ranges(folder: Path, file: Path, host: str, port: int) -> list[Finding]:
     whole = file.read_bytes()
     size = len(whole)
     url = f"http://{host}:{port}/ranges/{urllib.parse.quote(file.name)}"
-    curl = ["curl", "--silent", "--show-error", "--noproxy", "*", "--resolve", f"{host}:{port}:127.0.0.1"]
+    curl: list[str | Path] = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--noproxy",
+        "*",
+        "--resolve",
+        f"{host}:{port}:127.0.0.1",
+    ]
 
-    def fetch(*arguments: str) -> tuple[int, bytes, bytes]:
+    def fetch(asked: str) -> tuple[int, bytes, bytes]:
         out, head = folder / "out", folder / "head"
         out.write_bytes(b"")
-        status = command([*curl, *arguments, "--output", out, "--dump-header", head, "--write-out", "%{http_code}", url],
-                         folder)  # fmt: skip
+        written: list[str | Path] = ["--output", out, "--dump-header", head, "--write-out", "%{http_code}"]
+        status = command([*curl, "--range", asked, *written, url], folder)
         return int(status), out.read_bytes(), head.read_bytes()
 
     right = []
@@ -201,18 +212,21 @@ def ranges(folder: Path, file: Path, host: str, port: int) -> list[Finding]:
         ("-4096", whole[-4096:]),
         (f"100000-{size - 2}", whole[100_000 : size - 1]),
     ):
-        status, body, head = fetch("--range", asked)
+        status, body, head = fetch(asked)
         right.append(status == 206 and body == expected and b"content-range: bytes " in head.lower())
     found = [Finding("curl", "`curl -r`: five ranges of a file", f"{sum(right)} of 5 right (206)", all(right))]
 
-    status, body, head = fetch("--range", "0-99,5000-5999,-50")
-    kind = re.search(rb"(?mi)^content-type:[^\r\n]*", head)
-    whole_part = email.message_from_bytes((kind[0] if kind else b"") + b"\r\n\r\n" + body)
-    parts = [part.get_payload(decode=True) for part in whole_part.walk() if not part.is_multipart()]
+    status, body, head = fetch("0-99,5000-5999,-50")
+    boundary = re.search(rb"(?i)multipart/byteranges; boundary=(\w+)", head)
+    if boundary is None:
+        raise Failed(f"no multipart/byteranges in the answer to three ranges: {head!r}")
+    # Each part: a line end, fields, an empty line, the bytes, a line end. Before the first and after the last: nothing.
+    between = body.split(b"--" + boundary[1])[1:-1]
+    parts = [part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in between]
     same = status == 206 and parts == [whole[:100], whole[5000:6000], whole[-50:]]
     found.append(Finding("curl", "three ranges in one request", f"{status}, {len(parts)} parts, {_same(same)}", same))
 
-    status, body, head = fetch("--range", f"{size}-")
+    status, body, head = fetch(f"{size}-")
     found.append(Finding("curl", "a range beyond the end", f"{status}", status == 416))
 
     (folder / "out").write_bytes(whole[:70_000])

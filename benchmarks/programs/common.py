@@ -31,7 +31,7 @@ class Finding:
     @ivar program: what was used.
     @ivar did: what was done with it.
     @ivar saw: what came of it, with figures.
-    @ivar good: whether that is what would have come of it without a proxy in between.
+    @ivar good: whether that is what should have come of it.
     """
 
     program: str
@@ -129,6 +129,4 @@ def sha256(path: Path) -> str:
 
 def tree(folder: Path) -> dict[str, bytes]:
     """Every file below a folder, by its path from there: its SHA-256."""
-    return {
-        str(path.relative_to(folder)): bytes.fromhex(sha256(path)) for path in folder.rglob("*") if path.is_file()
-    }
+    return {str(path.relative_to(folder)): bytes.fromhex(sha256(path)) for path in folder.rglob("*") if path.is_file()}

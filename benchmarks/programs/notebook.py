@@ -1,8 +1,8 @@
 """
 JupyterLab in a browser, through lemmytx: a cell is run over the kernel's WebSocket, and a large file goes up and down.
 
-The upload is the browser's own: JupyterLab cuts the file into chunks of 1 MiB and sends each as JSON with base64 inside.
-The download is the browser's as well: one response of the whole length.
+The upload is the browser's own: JupyterLab cuts the file into chunks of 1 MiB and sends each as JSON with base64
+inside. The download is the browser's as well: one response of the whole length.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ ANSWER = "answer 499999500000"
 _LARGE = 900.0
 
 _NAME = "large.bin"
+_STATUS = "#jp-main-statusbar"
 
 
 class Notebook:
@@ -61,12 +62,14 @@ class Notebook:
         began = time.monotonic()
         browser.go(f"http://{self._host}:{self._port}/lab?token={self._token}")
         browser.click(".jp-LauncherCard[data-category=Notebook]", 90)
+        # A cell that is run before JupyterLab knows its kernel is not run at all, without a word.
+        until("the status bar to say that the kernel is idle", 90, lambda: "| Idle" in browser.text(_STATUS))
         browser.click(".jp-Notebook .jp-CodeCell .cm-content")
         browser.type(".jp-Notebook .jp-CodeCell .cm-content", CELL + SHIFT + ENTER)
         shown = until(
             f"{ANSWER!r} as the cell's output",
             60,
-            lambda: ANSWER in browser.text(".jp-OutputArea-output") and browser.text(".jp-OutputArea-output"),
+            lambda: next((line for line in browser.text(".jp-OutputArea-output").splitlines() if ANSWER in line), None),
         )
         browser.picture(self._pictures / "jupyterlab.png")
         self.findings.append(
@@ -99,9 +102,7 @@ class Notebook:
         browser.click("[data-jp-item-name=uploader] jp-button, [data-jp-item-name=uploader] button, .jp-id-upload")
         browser.type_into(browser.hidden("#upload"), str(self._large))
         browser.click(".jp-Dialog .jp-mod-accept")  # "The file size is 954 MB. Do you still want to upload it?"
-        until(
-            f"{size} bytes of the upload in JupyterLab's folder", _LARGE, lambda: self._size() == size, pause=1.0
-        )
+        until(f"{size} bytes of the upload in JupyterLab's folder", _LARGE, lambda: self._size() == size, pause=1.0)
         took = time.monotonic() - began
         arrived = sha256(self._served / _NAME)
         self.findings.append(
@@ -159,7 +160,7 @@ class Notebook:
         )
 
     def kernel_lives(self) -> None:
-        """The same notebook runs another cell, hours of a gigabyte later, on the WebSocket it has."""
+        """The same notebook runs another cell, on the WebSocket it has had all the time."""
         browser = self._browser
         browser.type(".jp-Notebook .jp-CodeCell:last-child .cm-content", "print('still', 6 * 7)" + SHIFT + ENTER)
         until("'still 42' as the cell's output", 60, lambda: "still 42" in browser.text(".jp-OutputArea-output"))

@@ -165,9 +165,9 @@ class Cluster:
             return candidates[0]
         try:
             backend = self.scheduler.choose(candidates, exchange)
-        except Exception as error:
+        except BaseException as error:  # a plugin's sys.exit() must not end the proxy, and signals do not raise here
             return self._in_turn(candidates, f"raised {error!r}")
-        if isinstance(backend, Backend):
+        if isinstance(backend, Backend) and backend in candidates:
             return backend
         return self._in_turn(candidates, f"returned {backend!r}, which was not offered")
 

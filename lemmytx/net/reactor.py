@@ -27,6 +27,7 @@ class LemmyReactor(EPollReactor):
         has to be done: no timed call is due or new, no thread has called, nobody has stopped the reactor. Twisted's own
         loop looks at all of that in eight calls between any two polls.
         """
+        once = timeout == 0  # reactor.iterate()
         while True:
             try:
                 events = self._poller.poll(-1 if timeout is None else timeout, len(self._selectables) or 1)
@@ -41,21 +42,21 @@ class LemmyReactor(EPollReactor):
                 if event == EPOLLIN:
                     try:
                         why = selectable.doRead()
-                    except Exception as error:
+                    except BaseException as error:  # as Twisted's own does
                         log.err(failure.Failure(), "a connection was ended by an error in reading from it")
                         why = error
                     if why is not None:
                         self._disconnectSelectable(selectable, why, True)
                 else:
                     log.callWithLogger(selectable, self._doReadOrWrite, selectable, fd, event)
-            if self._newTimedCalls or self.threadCallQueue or not events or self._justStopped or not self._started:
+            if once or not events or self._newTimedCalls or self.threadCallQueue or self._justStopped:
                 return
             if self._pendingTimedCalls:
                 timeout = self._pendingTimedCalls[0].time - self.seconds()
                 if timeout <= 0:
                     return
-            else:
-                timeout = None
+            elif timeout is not None:
+                return
 
     doIteration = doPoll
 

@@ -121,6 +121,9 @@ class Ticker:
                     except Exception:
                         # One of them fails; the others' timeouts go on.
                         log.failure("{timed!r} failed at its timeout", timed=timed)
+                        broke_down = getattr(timed, "broke_down", None)
+                        if broke_down is not None:
+                            broke_down()
                 elif timed.deadline != inf:
                     self.watch(timed)
 

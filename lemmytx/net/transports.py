@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp, unix
 
+from lemmytx.net.accepting import AcceptsWhileOpen
+
 #: How much one read may bring. The small size serves heads; a read that fills it is followed by large ones, since
 #: a body is then under way: one system call per 256 kB halves what 1 MB costs.
 SMALL_READ = 64 * 1024
@@ -90,7 +92,14 @@ class SendsAtOnce(_Base):
         elif size != SMALL_READ:
             # The memory for a large read is mapped anew each time: 12 µs that a head should not pay.
             self.read_size = SMALL_READ
-        self.protocol.dataReceived(data)
+        try:
+            self.protocol.dataReceived(data)
+        except Exception:
+            # The reactor would end this connection alone, and whoever waits at the other one would wait on.
+            broke_down = getattr(self.protocol, "broke_down", None)
+            if broke_down is None:
+                raise
+            broke_down()
         return None
 
 
@@ -98,7 +107,7 @@ class Server(SendsAtOnce, tcp.Server):
     """An accepted TCP connection."""
 
 
-class Port(tcp.Port):
+class Port(AcceptsWhileOpen, tcp.Port):
     """A listening TCP socket whose connections are L{Server}."""
 
     transport = Server
@@ -136,7 +145,7 @@ class UnixServer(_NoDescriptorsSent, unix.Server):
     """An accepted unix connection."""
 
 
-class UnixPort(unix.Port):
+class UnixPort(AcceptsWhileOpen, unix.Port):
     """A listening unix socket whose connections are L{UnixServer}."""
 
     transport = UnixServer

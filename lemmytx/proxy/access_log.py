@@ -12,18 +12,30 @@ ASCII: what is valid UTF-8 becomes C{\\uHHHH}, what is not becomes the text C{\\
 Of the fields of a request only Host, User-Agent and Referer are ever logged: no Authorization, no Cookie. The target is
 logged with its query.
 
-One line is made per exchange, on the way of a request, so this is written for speed. What a client sent is tested
-with C{translate}, which deletes all harmless bytes in one go: what is left, if anything, is the reason to take the
-slow way. Times and names that do not change with each exchange are made once and kept.
+One line is made per exchange, on the way of a request, so this is written for speed. Ordinary lines come from
+L{lemmytx.proxy._access_line}, which is compiled. Everything else is made here, and everything where nothing was
+compiled, or C{LEMMYTX_PURE} is set in the environment; both make the same of the same.
+
+What a client sent is tested with C{translate}, which deletes all harmless bytes in one go: what is left, if anything,
+is the reason to take the slow way. Times and names that do not change with each exchange are made once and kept.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable
+from types import ModuleType
 from typing import TYPE_CHECKING
+
+_access_line: ModuleType | None = None
+if not os.environ.get("LEMMYTX_PURE"):
+    try:
+        from lemmytx.proxy import _access_line
+    except ImportError:  # built without a compiler: said then
+        pass
 
 if TYPE_CHECKING:
     from lemmytx.message import RequestHead
@@ -59,9 +71,11 @@ def formatter(name: str, seconds: Callable[[], float] = time.time) -> Callable[[
     @raise ValueError: when there is no such format.
     """
     if name == "json":
-        return _JSON(seconds).exchange
+        json_format = _JSON(seconds)
+        return json_format.exchange if _access_line is None else _access_line.JSON(json_format).exchange
     if name == "combined":
-        return _Combined(seconds).exchange
+        combined = _Combined(seconds)
+        return combined.exchange if _access_line is None else _access_line.Combined(combined).exchange
     raise ValueError(f"found {name!r}; write one of {', '.join(FORMATS)}")
 
 
@@ -101,13 +115,14 @@ class _Combined:
     """
     The combined format, with the time of the end of the exchange in the local zone.
 
+    @ivar seconds: the time of day.
     @ivar _second: the one that C{_stamp} is of.
     """
 
-    __slots__ = ("_second", "_seconds", "_stamp")
+    __slots__ = ("_second", "_stamp", "seconds")
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._second = -1
         self._stamp = b""
 
@@ -120,9 +135,9 @@ class _Combined:
         return self._line(rejection.client, rejection.head, rejection.status, 0)
 
     def _line(self, client: str, head: RequestHead | None, status: int, sent: int) -> bytes:
-        second = int(self._seconds())
+        second = int(self.seconds())
         if second != self._second:
-            self._tick(second)
+            self._second, self._stamp = second, self.stamp(second)
         if head is None:
             request, referer, agent = b"-", b"", b""
         else:
@@ -139,13 +154,12 @@ class _Combined:
             address, self._stamp, request, status, sent, referer or b"-", agent or b"-",
         )  # fmt: skip
 
-    def _tick(self, second: int) -> None:
-        """Another second has begun."""
-        self._second = second
+    def stamp(self, second: int) -> bytes:
+        """What stands in a line for this second."""
         local = time.localtime(second)
         offset = local.tm_gmtoff // 60
         sign, offset = ("-", -offset) if offset < 0 else ("+", offset)
-        self._stamp = (
+        return (
             f"[{local.tm_mday:02d}/{_MONTHS[local.tm_mon - 1]}/{local.tm_year:04d}"
             f":{local.tm_hour:02d}:{local.tm_min:02d}:{local.tm_sec:02d}"
             f" {sign}{offset // 60:02d}{offset % 60:02d}]"
@@ -198,24 +212,25 @@ class _JSON:
     """
     The JSON format.
 
+    @ivar seconds: the time of day.
     @ivar _second: the one that C{_stamp} is of.
     @ivar _places: names of vhost, cluster and backend to the part of the line that they make.
     """
 
-    __slots__ = ("_places", "_second", "_seconds", "_stamp")
+    __slots__ = ("_places", "_second", "_stamp", "seconds")
 
     def __init__(self, seconds: Callable[[], float]) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._second = -1
         self._stamp = b""
         self._places: dict[_Place, bytes] = {}
 
     def exchange(self, exchange: Exchange) -> bytes:
         """See L{formatter}."""
-        now = self._seconds()
+        now = self.seconds()
         second = int(now)
         if second != self._second:
-            self._tick(second)
+            self._second, self._stamp = second, self.stamp(second)
         head = exchange.head
         agent, referer = _told(head.raw)
         target, authority, request_id = head.target, head.authority, exchange.request_id
@@ -237,12 +252,14 @@ class _JSON:
             and not exchange.received
             and not exchange.tunnel
             and authority
+            and target
+            and request_id
             and not b"".join((target, authority, request_id, agent, referer)).translate(None, _PLAIN)
         ):
             told = (
                 b',"user_agent":%b,"referer":%b' % (_quoted(agent), _quoted(referer)) if agent or referer else _SILENT
             )
-            lasted = b"%.6f" % total
+            lasted = _lasted(total)
             return _ORDINARY % (
                 self._stamp, _MILLISECONDS[int((now - second) * 1000)], (exchange.client or _UNIX).encode(),
                 head.method, authority, target, request_id, exchange.status, exchange.sent,
@@ -262,10 +279,10 @@ class _JSON:
 
     def rejection(self, rejection: Rejection) -> bytes:
         """See L{rejection_formatter}. It has the same members as an exchange, so that one reader does for both."""
-        now = self._seconds()
+        now = self.seconds()
         second = int(now)
         if second != self._second:
-            self._tick(second)
+            self._second, self._stamp = second, self.stamp(second)
         head = rejection.head
         if head is None:
             method = host = target = protocol = b"null"
@@ -290,7 +307,6 @@ class _JSON:
         place = self._places[key] = b',"vhost":%b,"cluster":%b,"backend":%b' % names
         return place
 
-    def _tick(self, second: int) -> None:
-        """Another second has begun."""
-        self._second = second
-        self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode("ascii")
+    def stamp(self, second: int) -> bytes:
+        """What stands in a line for this second, before the milliseconds."""
+        return time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second)).encode("ascii")

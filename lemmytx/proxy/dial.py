@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import TimeoutError
@@ -17,11 +19,16 @@ if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
 
 
+#: What the kernel says when it is we who have run out of something: descriptors, memory, ports of our own.
+OURS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+
+
 class Dial(ClientFactory):
     """
     One attempt to connect to a backend: its addresses in turn, within one time limit each.
 
-    Exactly one of C{exchange.connected} and C{exchange.connect_failed} is called, unless L{cancel} comes first.
+    Exactly one of C{exchange.connected}, C{exchange.connect_failed} and C{exchange.cannot_connect} is called, unless
+    L{cancel} comes first.
     """
 
     noisy = False
@@ -37,7 +44,13 @@ class Dial(ClientFactory):
     def start(self) -> None:
         """Try the next address."""
         self._address = self._left.pop(0)
-        self._connector = self._backend.connect(self, self._address, self._timeout)
+        try:
+            self._connector = self._backend.connect(self, self._address, self._timeout)
+        except OSError as error:
+            # Making a TCP socket, Twisted reports this as a failed connection; a unix socket it lets fail.
+            exchange, self._exchange = self._exchange, None
+            assert exchange is not None
+            exchange.cannot_connect(error.strerror or str(error))
 
     def cancel(self) -> None:
         """Nobody waits for the connection any more."""
@@ -59,18 +72,29 @@ class Dial(ClientFactory):
         upstream = Upstream(self._backend, exchange.resource.ticker)
         transport.protocol = upstream
         upstream.makeConnection(transport)
-        exchange.connected(upstream)
+        try:
+            exchange.connected(upstream)
+        except Exception:
+            exchange.break_down()
 
     def clientConnectionFailed(self, connector: IConnector, reason: Failure) -> None:
         """Twisted: no connection."""
         exchange = self._exchange
         if exchange is None:
             return
+        number = getattr(reason.value, "osError", None)
+        if number in OURS:
+            self._exchange = None
+            exchange.cannot_connect(os.strerror(number))
+            return
         if self._left:
             self.start()
             return
         self._exchange = None
-        exchange.connect_failed(reason.check(TimeoutError) is not None, reason.getErrorMessage())
+        try:
+            exchange.connect_failed(reason.check(TimeoutError) is not None, reason.getErrorMessage())
+        except Exception:
+            exchange.break_down()
 
 
 @implementer(IProtocol)

@@ -22,6 +22,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPullProducer, IPushProducer
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -35,6 +36,8 @@ from lemmytx.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from lemmytx.proxy.listener import Listener
+
+log = Logger(namespace="lemmytx.proxy")
 
 #: After an answer that came before the end of the request: how long, and how many bytes, we still listen so that the
 #: client can read it before a reset takes it away. nginx: 5 s between two reads.
@@ -633,6 +636,27 @@ class Downstream:
         self._close = True
         if self.exchange is None and not self._closing and not self._lingering:
             self._end_connection()
+
+    def broke_down(self) -> None:
+        """Called inside of an C{except} clause: an error of our own came out of what we do with the client's bytes."""
+        if self.exchange is not None:
+            self._close = True
+            self.exchange.break_down()
+        else:
+            log.failure("{downstream!r} was ended by an error of our own", downstream=self)
+            self.transport.abortConnection()
+
+    def abort(self) -> None:
+        """The process ends: whatever is under way is over."""
+        exchange = self.exchange
+        if exchange is not None and not exchange.responded:
+            # The end of the process sends this and closes; a reset could take it away.
+            self._close = True
+            exchange.request_broke(503, "shutdown", "still running when timeouts.drain was over")
+            return
+        if exchange is not None:
+            exchange.request_broke(0, "shutdown", "still running when timeouts.drain was over")
+        self.transport.abortConnection()
 
     def _linger(self) -> None:
         """Close our half, and the rest when the client has done the same or has had its time."""

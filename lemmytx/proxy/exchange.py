@@ -28,6 +28,7 @@ import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from lemmytx.cluster.backend import Backend
@@ -40,6 +41,8 @@ from lemmytx.proxy.dial import Dial
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.router import Route
 from lemmytx.proxy.upstream import Upstream
+
+log = Logger(namespace="lemmytx.proxy")
 
 #: Requests whose hops can be counted.
 _COUNTED = frozenset((b"OPTIONS", b"TRACE"))
@@ -130,9 +133,15 @@ class Exchange:
         @param body: what has come of the body, decoded.
         @param ended: whether that is all of it.
         """
+        self.resource.exchanges += 1
+        try:
+            self._begin(body, ended, trailers)
+        except Exception:
+            self.break_down()
+
+    def _begin(self, body: bytes, ended: bool, trailers: bytes) -> None:
         head = self.head
         resource = self.resource
-        resource.exchanges += 1
         self.request_id = resource.forwarding.request_id(head)
         if head.claims is not None:
             self.client = resource.forwarding.client(head, self.peer, self.peer.networks)
@@ -320,6 +329,12 @@ class Exchange:
         else:
             self._refuse(502, "backend_refused", self.why)
 
+    def cannot_connect(self, why: str) -> None:
+        """We have nothing left to make a connection with. That is no backend's fault, and no other could be reached."""
+        self._dial = None
+        self.resource.starved(why)
+        self._refuse(503, "overloaded", f"no connection could be made: {why}", b"Retry-After: 5\r\n")
+
     def _try_another(self, backend: Backend) -> bool:
         """One more attempt on a backend that has not failed yet, if there may be one and is one."""
         self._let_go()
@@ -342,6 +357,14 @@ class Exchange:
             self.cluster.retrying += 1
         self.upstream = None
         self._attempt(other)
+
+    def _retry_answered(self) -> None:
+        """
+        The retry is over, by an answer or without one. A long download or a tunnel that followed from it is an exchange
+        like any other and takes nothing from the budget: else three tunnels would use it up for hours.
+        """
+        self._retrying = False
+        self.cluster.retrying -= 1
 
     def upstream_gone(self, orderly: bool) -> None:
         """The connection ended before the response was whole."""
@@ -442,9 +465,15 @@ class Exchange:
         if ended:
             self._keep_upstream(reusable)
             self._end("ok", "", now)
-            self.downstream.respond(head, body, True, trailers)
-            self.downstream.finished()
+            try:
+                self.downstream.respond(head, body, True, trailers)
+                self.downstream.finished()
+            except Exception:
+                # The upstream is no longer ours, so nobody else would notice that the client waits.
+                self.break_down()
             return False
+        if self._retrying:
+            self._retry_answered()
         self.framed_by_chunks = head.length < 0 and self.head.minor == 1
         self.downstream.listen_to(self.upstream)
         self.downstream.respond(head, body, False, b"")
@@ -477,8 +506,11 @@ class Exchange:
         self.downstream.listen_to(None)
         self._keep_upstream(reusable)
         self._end("ok", "", monotonic())
-        self.downstream.send(body, True, trailers)
-        self.downstream.finished()
+        try:
+            self.downstream.send(body, True, trailers)
+            self.downstream.finished()
+        except Exception:
+            self.break_down()
         return False
 
     def _keep_upstream(self, reusable: bool) -> None:
@@ -506,14 +538,13 @@ class Exchange:
 
     def open_tunnel(self, head: ResponseHead, rest: bytes) -> None:
         """The backend agreed to another protocol: from here on bytes, both ways, until both have ended."""
-        if not self._body_ended:
-            # RFC 9110 §7.8: the switch comes after the request.
-            self.upstream_broke(ProtocolError(502, "101 before the request had ended"))
-            return
+        assert self._body_ended  # the codec takes no Upgrade from a request with a body
         self.responded = True
         self.tunnel = True
         self.status = 101
         self.first_byte = monotonic() - self.started
+        if self._retrying:
+            self._retry_answered()
         upstream = self.upstream
         assert upstream is not None
         assert self.backend is not None
@@ -602,6 +633,19 @@ class Exchange:
         else:
             self._refuse(status, termination, why)
 
+    def break_down(self) -> None:
+        """
+        An exception of our own was caught that nobody can do anything about: tell it, and leave nobody waiting. Called
+        inside of the C{except} clause.
+        """
+        log.failure("{exchange!r} was ended by an error of our own", exchange=self)
+        if not self.termination:
+            self.request_broke(500, "error", "an error of our own; the log has it")
+            return
+        # Accounted for, but who knows what of the answer is out.
+        self._drop_upstream(abandon=True)
+        self.downstream.cut()
+
     def _refuse(self, status: int, termination: str, why: str, fields: bytes = b"") -> None:
         """Answer ourselves."""
         self._let_go()
@@ -655,8 +699,7 @@ class Exchange:
             self.why = why
         self.total = total = (monotonic() if now is None else now) - self.started
         if self._retrying:
-            self._retrying = False
-            self.cluster.retrying -= 1
+            self._retry_answered()
         resource = self.resource
         resource.exchanges -= 1
         # What a tunnel carried is counted, how long it stood is not: that is no response time.
@@ -666,7 +709,11 @@ class Exchange:
         if self.backend is not None:
             self.backend.traffic.ended(self.status, time, self.received, self.sent)
         if resource.record is not None:
-            resource.record(self)
+            try:
+                resource.record(self)
+            except Exception:
+                # The line is lost; the answer must not be.
+                log.failure("{exchange!r} could not be recorded", exchange=self)
 
     def __repr__(self) -> str:
         where = self.backend.name if self.backend is not None else None

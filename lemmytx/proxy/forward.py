@@ -108,7 +108,7 @@ class Forwarding:
         way = b",".join(head.claims.get(b"x-forwarded-for", ())).decode("latin-1").split(",")
         client = peer.client
         for step in reversed(way[-_LONGEST_WAY:]):
-            match = _WITH_PORT.match(step.strip()) or re.match(r"([0-9A-Fa-f:]+)\Z", step.strip())
+            match = _WITH_PORT.match(step.strip()) or re.match(r"([0-9A-Fa-f:.]+)\Z", step.strip())
             if match is None:
                 break
             address = next(group for group in match.groups() if group)

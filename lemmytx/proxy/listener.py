@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
@@ -15,6 +17,9 @@ from lemmytx.proxy.forward import Networks, Peer
 if TYPE_CHECKING:
     from lemmytx.proxy.resource import ReverseProxyResource
 
+#: Seconds below the limit after which it is told again that it is reached.
+TOLD_AGAIN = 60.0
+
 
 class Connections:
     """
@@ -22,13 +27,14 @@ class Connections:
     beyond the limit wait in the kernel's queue until one of the present ones ends (HAProxy's maxconn).
     """
 
-    __slots__ = ("_listeners", "_log", "count", "full", "limit")
+    __slots__ = ("_listeners", "_log", "_quiet_until", "count", "full", "limit")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.count = 0
         self.full = False
         self._listeners: list[Listener] = []
+        self._quiet_until = -inf
         self._log = Logger(namespace="lemmytx.listener")
 
     def add(self, listener: Listener) -> None:
@@ -40,7 +46,13 @@ class Connections:
         self.count += 1
         if self.count >= self.limit and not self.full:
             self.full = True
-            self._log.warn("{limit} clients are connected (limits.connections); more have to wait", limit=self.limit)
+            now = monotonic()
+            if now >= self._quiet_until:
+                self._log.warn(
+                    "{limit} clients are connected, which is the limit; more have to wait (told once a minute)",
+                    limit=self.limit,
+                )
+            self._quiet_until = now + TOLD_AGAIN
             for listener in self._listeners:
                 listener.pause()
 
@@ -131,4 +143,4 @@ class Listener:
     def abort(self) -> None:
         """End all connections at once."""
         for downstream in list(self.downstreams):
-            downstream.transport.abortConnection()
+            downstream.abort()

@@ -120,6 +120,11 @@ class Mounted:
         request = self._request
         start, _, rest = head.block.partition(b"\r\n")
         request.setResponseCode(head.status, start.split(b" ", 2)[2] or None)
+        # What twisted.web has put there is the backend's to say.
+        request.defaultContentType = None
+        request.responseHeaders.removeHeader(b"server")
+        if head.dated:
+            request.responseHeaders.removeHeader(b"date")
         for name, value in fields(rest):
             request.responseHeaders.addRawHeader(name, value)
 

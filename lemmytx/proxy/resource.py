@@ -12,8 +12,10 @@ and the request goes through the same exchange, the same clusters and the same c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
@@ -28,6 +30,11 @@ from lemmytx.proxy.router import Router, Vhost
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
+
+log = Logger(namespace="lemmytx.proxy")
+
+#: Seconds without such trouble after which it is told again that there is nothing left to connect with.
+STARVED_AGAIN = 60.0
 
 
 class Rejection:
@@ -82,6 +89,7 @@ class ReverseProxyResource:
         for vhost in router.vhosts:
             if vhost.traffic is None:
                 vhost.traffic = Traffic()
+        self._starved_until = -inf
         self.record: Callable[[Exchange], None] | None = None
         self.reject_record: Callable[[Rejection], None] | None = None
 
@@ -95,6 +103,18 @@ class ReverseProxyResource:
         self.unrouted.ended(status, 0.0, 0, 0)
         if self.reject_record is not None:
             self.reject_record(Rejection(status, why, client, head))
+
+    def starved(self, why: str) -> None:
+        """
+        There is no descriptor (or memory) for a connection to a backend: idle ones give up theirs. Told once a minute.
+        """
+        for cluster in self.clusters.values():
+            for backend in cluster.backends:
+                backend.close_idle()
+        now = self.ticker.seconds()
+        if now >= self._starved_until:
+            log.error("no connections to backends can be made: {why} (ulimit -n; told once a minute)", why=why)
+        self._starved_until = now + STARVED_AGAIN
 
     # IResource
 

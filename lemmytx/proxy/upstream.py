@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol, IProtocol, IPushProducer
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -43,8 +44,13 @@ if TYPE_CHECKING:
 #: trusted more than clients, and one that sets forty cookies should be served.
 HEAD_SHARE = 2
 
+log = Logger(namespace="lemmytx.proxy")
+
 #: Interim responses that one request may get. A backend that sends 1xx without end must not hold a client for ever.
 INTERIM_LIMIT = 32
+
+#: Seconds that a backend has to take what is queued on a connection that is not needed any more.
+CLOSE_TIME = 10.0
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
@@ -134,9 +140,9 @@ class Upstream:
         self.await_response(seconds)
 
     def close(self) -> None:
-        """No more work for it."""
+        """No more work for it. What is queued still gets out, but not for ever."""
         self.exchange = None
-        self.deadline = inf
+        self.await_response(CLOSE_TIME)
         self.transport.loseConnection()
 
     def abandon(self) -> None:
@@ -322,7 +328,7 @@ class Upstream:
             exchange.backend_half_closed()
             return
         self._gone(True)
-        self.transport.loseConnection()
+        self.close()
 
     def writeConnectionLost(self) -> None:
         """Our half is closed; only a tunnel does that."""
@@ -335,11 +341,27 @@ class Upstream:
             self._splice = None
         self._gone(reason.check(ConnectionDone) is not None)
 
+    def broke_down(self) -> None:
+        """Called inside of an C{except} clause: an error of our own came out of what we do with the backend's bytes."""
+        if self.exchange is not None:
+            self.exchange.break_down()
+        else:
+            log.failure("{upstream!r} was ended by an error of our own", upstream=self)
+            self.backend.lost(self)
+            self.transport.abortConnection()
+
     def _gone(self, orderly: bool) -> None:
         exchange = self.exchange
         if exchange is None:
             self.backend.lost(self)
             return
+        try:
+            self._ended_by(exchange, orderly)
+        except Exception:
+            exchange.break_down()
+
+    def _ended_by(self, exchange: Exchange, orderly: bool) -> None:
+        """The connection is gone, and with it an exchange, or its last part."""
         if exchange.tunnel:
             exchange.backend_closed()
         elif orderly and self.head is not None and self.head.length == UNTIL_CLOSE:
@@ -353,7 +375,10 @@ class Upstream:
         exchange = self.exchange
         if exchange is None:
             self.backend.lost(self)
-            self.transport.loseConnection()
+            if self.transport.disconnecting:
+                self.transport.abortConnection()
+            else:
+                self.close()
         elif getattr(self.transport, "queued", 0) < self._queued:
             self.await_room(exchange.cluster.rules.write)
         else:

@@ -1,4 +1,4 @@
-"""Real connections on loopback for tests: the transports of L{lemmytx.net} on one side, what the test needs on the other."""
+"""Real connections on loopback: the transports of L{lemmytx.net} on one side, what the test needs on the other."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import os
 import socket
 from typing import Any
 
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorSocket, IReactorTCP, IReactorUNIX
 from twisted.internet.protocol import ClientFactory, Factory
 from twisted.internet.testing import MemoryReactorClock
@@ -24,6 +26,9 @@ class NoDescriptors:
         self.asked: list[tuple[str, tuple[Any, ...]]] = []
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
         def asked(*arguments: Any) -> str:
             self.asked.append((name, arguments))
             return name
@@ -105,9 +110,6 @@ class OwnTransportTests(NetCase):
 
     async def test_refused(self) -> None:
         """A connection that cannot be made is told to its factory."""
-        from twisted.internet.defer import Deferred
-        from twisted.internet.error import ConnectError
-
         for kind in ("tcp", "unix"):
             failed: Deferred[Any] = Deferred()
 

@@ -1,4 +1,4 @@
-"""The epoll reactor with a short way, in a process of its own: a process has one reactor, and the tests' has another."""
+"""The epoll reactor with a short way, in processes of its own: one has one reactor, and the tests' has another."""
 
 from __future__ import annotations
 
@@ -120,8 +120,11 @@ class ReactorTests(SynchronousTestCase):
             """
             def talk():
                 link = connect()
-                while True:
-                    ask(link, b"x" * 10)
+                try:
+                    while ask(link, b"x" * 10):
+                        pass
+                except OSError:
+                    pass  # it was stopped
             in_thread(talk)
             reactor.callLater(0.1, print, "called")
             reactor.callLater(0.2, reactor.stop)
@@ -137,13 +140,14 @@ class ReactorTests(SynchronousTestCase):
             def talk():
                 link = connect()
                 sent = 4_000_000
-                threading.Thread(target=lambda: (link.sendall(b"x" * sent), link.shutdown(1)), daemon=True).start()
+                threading.Thread(target=link.sendall, args=(b"x" * sent,), daemon=True).start()
                 got = 0
                 while got < sent:
                     piece = link.recv(65536)
                     if not piece:
                         break
                     got += len(piece)
+                link.shutdown(1)
                 print(got, link.recv(1), flush=True)
                 ask(connect(), b"stop")
             in_thread(talk)

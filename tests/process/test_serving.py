@@ -63,9 +63,7 @@ class ReactorTests(SynchronousTestCase):
         for (host, path), text in answers.items():
             self.assertEqual((200, text), lemmy.get(path, host))
         self.assertEqual(404, lemmy.get("/", "c.example")[0])
-        self.assertEqual(
-            (200, b"two a.example /b/"), ask(unix(os.path.join(lemmy.folder, "door")), "/b/", "a.example")
-        )
+        self.assertEqual((200, b"two a.example /b/"), ask(unix(os.path.join(lemmy.folder, "door")), "/b/", "a.example"))
         self.assertEqual(len(answers) + 2, lemmy.stats()["total_count"])
         self.assertEqual(0, lemmy.stop())
         self.assertEqual(len(answers) + 2, read(os.path.join(lemmy.folder, "access")).count("\n"))
@@ -101,7 +99,7 @@ class ReactorTests(SynchronousTestCase):
         self.serves(("twistd", "--reactor=asyncio", "-n", "--pidfile=", "lemmy"))
 
     def test_daemon(self) -> None:
-        """C{twistd lemmy} without C{-n} goes into the background, serves there, and ends when its pid file's is told."""
+        """C{twistd lemmy} without C{-n} serves in the background, and ends when its pid file's process is told."""
         nginx = Nginx(self)
         settings = configuration(nginx.url, access_log={"path": "access"})
         starter = Lemmy(self, settings, ("twistd", "--pidfile=pid", "--logfile=log", "lemmy"))

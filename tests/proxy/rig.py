@@ -377,7 +377,12 @@ class ProxyCase(SynchronousTestCase):
         connections: int = 10_000,
         hosts: tuple[str, ...] = ("*",),
     ) -> None:
-        """Build the proxy, in the place of the one that was there."""
+        """Build the proxy, in the place of the one that was there, which must have left nothing behind."""
+        if self.clients or self.network.ends:
+            self.end()
+            self.clients.clear()
+            self.network.ends.clear()
+            self.log.clear()
         pool = pool or Pool()
         self.backends: list[Backend] = []
         for number in range(backends):
@@ -445,6 +450,10 @@ class ProxyCase(SynchronousTestCase):
         return self.log[0].status, self.log[0].termination
 
     def tearDown(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End all that is idle, and see that this was all there is."""
         self.loop.settle()
         self.assertEqual(self.resource.exchanges, 0, "exchanges are left")
         self.assertEqual([b.active for b in self.backends], [0] * len(self.backends), "a backend seems busy")

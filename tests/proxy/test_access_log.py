@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import time
+from types import ModuleType
 from typing import Any
 
 from hypothesis import given, settings
@@ -14,8 +16,18 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx.http1 import codec
 from lemmytx.message import RequestHead
+from lemmytx.proxy import access_log
 from lemmytx.proxy.access_log import FORMATS, formatter, rejection_formatter
 from lemmytx.proxy.resource import Rejection
+
+compiled: ModuleType | None
+try:
+    from lemmytx.proxy import _access_line as compiled
+except ImportError:  # a build without a compiler: what is about it is skipped, and says so
+    compiled = None
+
+#: Why what is about the compiled twin is not run; None: it is.
+no_compiled = None if compiled is not None else "the lines of the access log are not compiled here"
 
 #: 20 November 2026, 23:50:00.25 UTC.
 NOW = 1795218600.25
@@ -108,9 +120,10 @@ class ZoneMixin(SynchronousTestCase):
 
 
 class CombinedTests(ZoneMixin):
-    """The combined format."""
+    """The combined format, from whichever twin is at work."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.set_zone("UTC0")
 
     def test_line(self) -> None:
@@ -174,8 +187,20 @@ class CombinedTests(ZoneMixin):
         )
 
 
+class PureMixin(SynchronousTestCase):
+    """The same from the Python twin."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(access_log, "_access_line", None)
+
+
+class PureCombinedTests(PureMixin, CombinedTests):
+    """The combined format, in Python."""
+
+
 class JSONTests(SynchronousTestCase):
-    """The JSON format."""
+    """The JSON format, from whichever twin is at work."""
 
     def test_line(self) -> None:
         """A line is one object with all that is known."""
@@ -283,6 +308,7 @@ class JSONTests(SynchronousTestCase):
 
     def test_many_places(self) -> None:
         """However many names come along, what is kept of them is bounded."""
+        self.patch(access_log, "_access_line", None)
         make = formatter("json", lambda: NOW)
         head = read()
         for number in range(5000):
@@ -332,6 +358,10 @@ class JSONTests(SynchronousTestCase):
         )
 
 
+class PureJSONTests(PureMixin, JSONTests):
+    """The JSON format, in Python."""
+
+
 class BothTests(SynchronousTestCase):
     """What holds for each format."""
 
@@ -378,3 +408,217 @@ class BothTests(SynchronousTestCase):
         assert found is not None, text
         restored = re.sub(rb"\\x(..)", lambda code: bytes([int(code[1], 16)]), found["request"].encode())
         self.assertEqual(restored, b"GET %b HTTP/1.1" % target)
+
+
+def pure(form: str, now: float = NOW) -> Any:
+    """A format in Python."""
+    return access_log._JSON(lambda: now) if form == "json" else access_log._Combined(lambda: now)
+
+
+def fast(form: str, twin: Any) -> Any:
+    """The compiled format that asks C{twin}."""
+    assert compiled is not None
+    return (compiled.JSON if form == "json" else compiled.Combined)(twin)
+
+
+class Unasked:
+    """A twin that must not be needed but for the stamp."""
+
+    def __init__(self, form: str) -> None:
+        self.seconds = lambda: NOW
+        self.stamp = pure(form).stamp
+
+    def exchange(self, exchange: Any) -> bytes:
+        """Never called."""
+        raise AssertionError("this line should be made by the compiled twin")
+
+
+def browser(**differing: Any) -> Ended:
+    """What most exchanges are."""
+    return Ended(
+        read(b"Accept: */*", b"User-Agent: Mozilla/5.0 (X11)", b"referer:http://a/", b"Cookie: a=b"), **differing
+    )
+
+
+#: Exchanges whose lines are made without the twin.
+PLAIN = {
+    "small": lambda: Ended(read()),
+    "browser": browser,
+    "HTTP/1.0": lambda: Ended(read(start=b"GET / HTTP/1.0")),
+    "no Host": lambda: Ended(codec.request(b"GET / HTTP/1.0\r\n\r\n", False, 32768, 100)),  # type: ignore[arg-type]
+    "upload": lambda: browser(received=10**15, sent=0, status=201),
+    "slow": lambda: browser(queue_time=1.5, connect_time=0.000001, first_byte=99.999999, total=86400.25),
+    "failed": lambda: browser(status=502, first_byte=-1.0, termination="backend_gone", why="web1: gone", attempts=2),
+    "left": lambda: browser(status=499, termination="client_gone"),
+    "cut": lambda: browser(status=0, termination="client_gone", why="x"),
+    "tunnel": lambda: browser(status=101, tunnel=True, received=2**63 - 1, sent=2**63 - 1),
+}
+
+#: Bytes as they mostly are, and as they should not be.
+_SOME = st.one_of(
+    st.text(st.characters(codec="ascii", min_codepoint=0x20, exclude_characters='"\\\x7f')).map(str.encode),
+    st.binary(max_size=40),
+)
+_NAMES = st.one_of(st.sampled_from(["web1", "127.0.0.1:9001", "*"]), st.text(max_size=10))
+_COUNTS = st.one_of(st.integers(0, 1000), st.integers(0, 2**70))
+#: Whole numbers of microseconds, the halves between them and what is next to those, and any others.
+_TIMES = st.one_of(
+    st.sampled_from([-1.0, 0.0, -0.0, 1e-7, 5e-7, 1.0, 0.9999995, 9999999.0, 1e300, float("inf"), float("nan")]),
+    st.integers(1, 10**8).map(lambda number: number / 1e6),
+    st.integers(0, 10**8).map(lambda number: (number + 0.5) / 1e6),
+    st.floats(0, 2e6),
+)
+_FIELDS = st.lists(
+    st.tuples(st.sampled_from([b"User-Agent", b"user-agent", b"REFERER", b"Referer", b"X", b"Referrer", b""]),
+              st.sampled_from([b":", b": ", b":\t", b" :", b""]), _SOME, st.sampled_from([b"", b" ", b"\t "])),
+    max_size=6,
+)  # fmt: skip
+
+
+class CompiledTests(ZoneMixin):
+    """The compiled twin: it makes the same, by itself where it should, and keeps to its memory."""
+
+    skip = no_compiled
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.set_zone("XXX-5:45")
+
+    def same(self, exchange: Any, now: float = NOW) -> None:
+        """Both twins make one line of it."""
+        for form in FORMATS:
+            twin = pure(form, now)
+            expected = twin.exchange(exchange)
+            self.assertTrue(fast(form, twin).exchange(exchange) == expected, expected[:2000])
+
+    def test_at_work(self) -> None:
+        """Where it is built, it is taken."""
+        self.patch(access_log, "_access_line", compiled)
+        for form in FORMATS:
+            self.assertEqual(type(formatter(form).__self__).__module__, "lemmytx.proxy._access_line")  # type: ignore[attr-defined]
+
+    def test_by_itself(self) -> None:
+        """Ordinary lines, and those of most failures, are made without the Python twin, and are the same."""
+        for name, make in PLAIN.items():
+            for form in FORMATS:
+                exchange = make()
+                made = fast(form, Unasked(form)).exchange(exchange)
+                self.assertEqual(made, pure(form).exchange(exchange), name)
+
+    def test_by_the_twin(self) -> None:
+        """What is rare is made by the Python twin."""
+        for exchange in (
+            browser(client="\xe9"),
+            Ended(read(b"User-Agent: \xff")),
+            browser(sent=2**63),
+            browser(sent=-1),
+        ):
+            for form in FORMATS:
+                self.assertRaises(AssertionError, fast(form, Unasked(form)).exchange, exchange)
+            self.same(exchange)
+        for exchange in (
+            browser(backend=None),
+            browser(total=0.0000005),
+            browser(total=1e7),
+            browser(termination="x", why="\n"),
+            browser(backend=Named('"')),
+        ):
+            self.assertRaises(AssertionError, fast("json", Unasked("json")).exchange, exchange)
+            self.same(exchange)
+
+    @settings(max_examples=1000, deadline=None, derandomize=True)
+    @given(st.data())
+    def test_same(self, data: st.DataObject) -> None:
+        """Whatever an exchange has gone through and whatever was sent, both twins make the same line."""
+        head = read(start=data.draw(st.sampled_from([b"GET / HTTP/1.1", b"PATCH / HTTP/1.0"])))
+        head.target, head.authority = data.draw(_SOME), data.draw(_SOME)
+        head.raw = b"".join(b"%b%b%b%b\r\n" % field for field in data.draw(_FIELDS))
+        exchange = Ended(head, **data.draw(st.fixed_dictionaries({}, optional={
+            "client": st.sampled_from(["", "2001:db8::1"]), "request_id": _SOME, "queue_time": _TIMES,
+            "connect_time": _TIMES, "first_byte": _TIMES, "total": _TIMES, "attempts": _COUNTS, "received": _COUNTS,
+            "status": st.sampled_from([0, 99, 404]), "sent": _COUNTS, "tunnel": st.booleans(), "why": _NAMES,
+            "termination": st.sampled_from(["ok", "ko", "backend_gone"]), "vhost": st.builds(Named, _NAMES),
+            "cluster": st.builds(Named, _NAMES), "backend": st.one_of(st.none(), st.builds(Named, _NAMES)),
+        })))  # fmt: skip
+        self.same(exchange, data.draw(st.floats(0, 4e9)))
+
+    @settings(max_examples=2000, deadline=None, derandomize=True)
+    @given(_TIMES)
+    def test_times(self, total: float) -> None:
+        """Times are rounded by their exact value, as C{%.6f} does it."""
+        self.same(browser(total=total))
+
+    def test_fields_anywhere(self) -> None:
+        """Names at the very ends of the field lines, and parts of names, are seen as the Python twin sees them."""
+        head = read()
+        whole = b"X: y\r\nUser-Agent: abc\r\nUSER-agent: d\r\nReferer:e\r\n"
+        for start in range(len(whole)):
+            for end in range(start, len(whole) + 1):
+                head.raw = whole[start:end]
+                self.same(Ended(head))
+        for raw in (b"User-Agent:", b"Referer:\r", b"user\ragent: x\r\n", b"userMagent: x\r\n", b"referer\x1a x\r\n",
+                    b"User-Agent:  \t \r\n", b"user-agent:a\nreferer:b\r\n", b"\nReferer: c\r\n"):  # fmt: skip
+            head.raw = raw
+            self.same(Ended(head))
+
+    def test_every_length(self) -> None:
+        """Lines of every length around those at which the memory for them changes are whole."""
+        head = read()
+        for size in (*range(1, 40), *range(2500, 4200), 10**6):
+            head.target = b"/" * size
+            self.same(Ended(head))
+        for size in (3000, 10**6):
+            head.authority = head.raw = head.method = b"x" * size
+            head.raw = b"User-Agent: %b\r\nReferer: %b\r\n" % (b"y" * size, b"z" * size)
+            name = "n" * size
+            self.same(Ended(head, request_id=b"i" * size, termination="t" * size, why="w" * size, client="1" * size,
+                            backend=Named(name), cluster=Named(name), vhost=Named(name)))  # fmt: skip
+
+    def test_room(self) -> None:
+        """What stands around the texts of the longest line fits into the room that is set aside for it."""
+        assert compiled is not None
+        most: dict[str, Any] = dict.fromkeys(("status", "sent", "received", "attempts"), 2**63 - 1)
+        most.update(dict.fromkeys(("queue_time", "connect_time", "first_byte", "total"), 999999.75))
+        head = read(b"User-Agent: a", b"Referer: b", start=b"A /t HTTP/1.1")
+        exchange = Ended(head, termination="t", why="w", client="c", request_id=b"i", vhost=Named("v"), **most)
+        for form in FORMATS:
+            self.assertLess(len(fast(form, Unasked(form)).exchange(exchange)), compiled.ROOM)
+
+    def test_wrong_types(self) -> None:
+        """What is no exchange, or has something else where text or numbers belong, is an error and no more."""
+        for form in FORMATS:
+            for wrong in (None, 3, object()):
+                self.assertRaises(AttributeError, fast(form, Unasked(form)).exchange, wrong)
+            for name in ("method", "target", "raw"):
+                for value in (None, bytearray(b"GET"), 3):
+                    head = read()
+                    setattr(head, name, value)
+                    self.assertRaises(AssertionError, fast(form, Unasked(form)).exchange, Ended(head))
+            self.assertRaises(TypeError, fast(form, Unasked(form)).exchange, Ended(read(), status="200"))
+            for now in (-1.0, 1e300, float("nan"), float("inf")):
+                twin = Unasked(form)
+                twin.seconds = lambda: now  # noqa: B023
+                self.assertRaises(AssertionError, fast(form, twin).exchange, Ended(read()))
+            twin = Unasked(form)
+            twin.stamp = lambda second: None
+            self.assertRaises(AssertionError, fast(form, twin).exchange, Ended(read()))
+
+    def test_no_leak(self) -> None:
+        """Ten thousand lines of all kinds leave no block of memory behind."""
+        exchanges: list[Any] = [make() for make in PLAIN.values()]
+        exchanges += [browser(backend=None), browser(sent=2**63), browser(request_id=b"x" * 5000), None]
+        formats = [fast(form, pure(form)) for form in FORMATS]
+
+        def once() -> None:
+            for made in formats:
+                for exchange in exchanges:
+                    try:
+                        made.exchange(exchange)
+                    except AttributeError:
+                        self.assertIsNone(exchange)
+
+        once()
+        before = sys.getallocatedblocks()
+        for _ in range(400):
+            once()
+        self.assertTrue(sys.getallocatedblocks() - before < 100, sys.getallocatedblocks() - before)

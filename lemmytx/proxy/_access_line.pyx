@@ -1,0 +1,407 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
+"""
+The lines of exchanges in C: what L{lemmytx.proxy.access_log} makes in Python, with a call for each field, in one go.
+
+Its twins are the formats in there. They make the same, byte for byte, and they make whatever is rare from the start: a
+text with something to escape, an exchange without a backend, a number beyond 64 bits. A differential test holds them
+together.
+
+Memory: each text is a L{Piece}, a pointer into an object that is kept until the line is done. A line is written where
+there is room for its pieces and for L{FRAME} bytes of what stands around them, so nothing has to be checked on the way.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.unicode cimport PyUnicode_GET_LENGTH
+from libc.string cimport memchr, memcpy, strlen
+
+cdef extern from "Python.h":
+    bint PyUnicode_CheckExact(object)
+    bint PyUnicode_IS_COMPACT_ASCII(object)
+    void* PyUnicode_DATA(object)
+    long long PyLong_AsLongLongAndOverflow(object, int*) except? -1
+
+cdef enum:
+    # What stands around the pieces: in JSON the names of the members and punctuation (some 350 bytes), the quotes of 13
+    # pieces (26), four numbers of at most 19 digits, four times of at most 13, three digits of milliseconds.
+    FRAME = 640
+    # Lines that cannot become longer are made on the stack.
+    SHORT = 4096
+
+#: The same, for a test.
+ROOM = FRAME
+
+ctypedef const unsigned char* Bytes
+
+cdef struct Piece:
+    Bytes at
+    Py_ssize_t size
+
+
+cdef bint _plain(Bytes at, Py_ssize_t size) noexcept nogil:
+    """Whether these bytes stand for themselves in both formats. Without a way out, the loop takes 16 at a time."""
+    cdef unsigned char bad = 0
+    cdef unsigned char byte
+    cdef Py_ssize_t i
+    for i in range(size):
+        byte = at[i]
+        bad |= (byte < 0x20) | (byte > 0x7E) | (byte == 0x22) | (byte == 0x5C)
+    return bad == 0
+
+
+cdef bint _read(Piece* piece, object value) noexcept:
+    """
+    @param value: bytes or text; who calls keeps it for as long as the piece.
+    @return: whether it is one that can be written as it is.
+    """
+    if PyBytes_CheckExact(value):
+        piece.at = <Bytes>PyBytes_AS_STRING(value)
+        piece.size = PyBytes_GET_SIZE(value)
+    elif PyUnicode_CheckExact(value) and PyUnicode_IS_COMPACT_ASCII(value):
+        piece.at = <Bytes>PyUnicode_DATA(value)
+        piece.size = PyUnicode_GET_LENGTH(value)
+    else:
+        return False
+    return _plain(piece.at, piece.size)
+
+
+cdef bint _count(unsigned long long* count, object value) except -1:
+    """
+    @return: whether it is a count that can be written here.
+    """
+    cdef int over = 0
+    cdef long long number = PyLong_AsLongLongAndOverflow(value, &over)
+    count[0] = <unsigned long long>number
+    return over == 0 and number >= 0
+
+
+# Times that are no number of microseconds.
+cdef enum:
+    NEVER = -1
+    NONE = -2
+
+
+cdef bint _time(long long* micros, double seconds) noexcept nogil:
+    """
+    To microseconds, as C{%.6f} does it, which looks at the exact value. Below 10^12 the product is off by less than
+    0.0001 (half a unit in the last of 53 bits), so that only near a half it could come out on the wrong side.
+
+    @return: whether it can be written here: it is not near a half and not longer than eleven days.
+    """
+    cdef double scaled, rest
+    cdef long long whole
+    if seconds <= 0.0:
+        micros[0] = NONE if seconds == 0.0 else NEVER
+        return True
+    scaled = seconds * 1e6
+    if not scaled < 1e12:
+        return False
+    whole = <long long>scaled
+    rest = scaled - <double>whole
+    micros[0] = whole + (rest > 0.5)
+    return rest < 0.499 or rest > 0.501
+
+
+cdef inline bint _begins(Bytes at, const char* lower, const char* upper, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(size):
+        if at[i] != <unsigned char>lower[i] and at[i] != <unsigned char>upper[i]:
+            return False
+    return True
+
+
+cdef bint _value(Piece* piece, Bytes at, Bytes end) noexcept nogil:
+    """
+    What stands up to the carriage return, without the white space around it.
+
+    @return: whether it can be written as it is.
+    """
+    cdef Bytes stop = <Bytes>memchr(at, 0x0D, end - at)
+    if stop == NULL:
+        return False
+    while at < stop and (at[0] == 0x20 or at[0] == 0x09):
+        at += 1
+    while at < stop and (stop[-1] == 0x20 or stop[-1] == 0x09):
+        stop -= 1
+    piece.at = at
+    piece.size = stop - at
+    return _plain(at, stop - at)
+
+
+cdef bint _told(Piece* agent, Piece* referer, object raw) noexcept:
+    """
+    What a client says of itself, as the twin has it: each from the first line with its name, empty where there is none.
+
+    @return: whether it can be written as it is.
+    """
+    cdef Bytes at
+    cdef Bytes end
+    cdef bint agent_found = False
+    cdef bint referer_found = False
+    if not PyBytes_CheckExact(raw):
+        return False
+    at = <Bytes>PyBytes_AS_STRING(raw)
+    end = at + PyBytes_GET_SIZE(raw)
+    agent.at = referer.at = at
+    agent.size = referer.size = 0
+    while at < end:
+        if at[0] == 0x75 or at[0] == 0x55:
+            if not agent_found and end - at >= 11 and _begins(at, b"user-agent:", b"USER-AGENT:", 11):
+                agent_found = True
+                if not _value(agent, at + 11, end):
+                    return False
+        elif at[0] == 0x72 or at[0] == 0x52:
+            if not referer_found and end - at >= 8 and _begins(at, b"referer:", b"REFERER:", 8):
+                referer_found = True
+                if not _value(referer, at + 8, end):
+                    return False
+        if agent_found and referer_found:
+            break
+        at = <Bytes>memchr(at, 0x0A, end - at)
+        if at == NULL:
+            break
+        at += 1
+    return True
+
+
+cdef inline unsigned char* _put(unsigned char* to, const char* what) noexcept nogil:
+    """For what stands in the source: the C compiler knows its length."""
+    cdef size_t size = strlen(what)
+    memcpy(to, what, size)
+    return to + size
+
+
+cdef inline unsigned char* _put_piece(unsigned char* to, Piece* piece) noexcept nogil:
+    memcpy(to, piece.at, piece.size)
+    return to + piece.size
+
+
+cdef inline unsigned char* _put_quoted(unsigned char* to, Piece* piece) noexcept nogil:
+    """As a JSON string; null where it is empty."""
+    if piece.size == 0:
+        return _put(to, b"null")
+    to[0] = 0x22
+    to = _put_piece(to + 1, piece)
+    to[0] = 0x22
+    return to + 1
+
+
+cdef inline unsigned char* _put_digits(unsigned char* to, unsigned int number, int count) noexcept nogil:
+    """So many, with leading zeros."""
+    cdef int i
+    for i in range(count - 1, -1, -1):
+        to[i] = <unsigned char>(0x30 + number % 10)
+        number //= 10
+    return to + count
+
+
+cdef unsigned char* _put_count(unsigned char* to, unsigned long long number) noexcept nogil:
+    cdef unsigned char digits[20]
+    cdef int at = 20
+    while number >= 10:
+        at -= 1
+        digits[at] = <unsigned char>(0x30 + number % 10)
+        number //= 10
+    at -= 1
+    digits[at] = <unsigned char>(0x30 + number)
+    memcpy(to, digits + at, 20 - at)
+    return to + (20 - at)
+
+
+cdef unsigned char* _put_time(unsigned char* to, long long micros) noexcept nogil:
+    """With six digits; 0 and null as they are."""
+    if micros == NEVER:
+        return _put(to, b"null")
+    if micros == NONE:
+        return _put(to, b"0")
+    to = _put_count(to, micros // 1000000)
+    to[0] = 0x2E
+    return _put_digits(to + 1, <unsigned int>(micros % 1000000), 6)
+
+
+cdef class _Format:
+    """
+    What both formats share.
+
+    @ivar twin: who makes what is not made here.
+    @ivar second: the one that C{stamp} is of.
+    """
+
+    cdef object twin, seconds
+    cdef double second
+    cdef object stamp
+
+    def __init__(self, twin):
+        """
+        @param twin: the same format in Python, for C{exchange}, C{seconds} and C{stamp}.
+        """
+        self.twin = twin
+        self.seconds = twin.seconds
+        self.second = -1.0
+        self.stamp = b""
+
+    cdef int _tick(self, double second) except -1:
+        """Another second has begun."""
+        self.stamp = self.twin.stamp(int(second))
+        self.second = second
+        return 0
+
+
+cdef class JSON(_Format):
+    """The JSON format."""
+
+    def exchange(self, exchange):
+        """See L{lemmytx.proxy.access_log.formatter}."""
+        cdef double now = self.seconds()
+        cdef double second = <double><long long>now if 0.0 <= now < 1e15 else -2.0
+        cdef object head, raw, client, method, authority, target, request_id, vhost, cluster, backend, termination, why
+        cdef object stamp, ends
+        cdef Piece agent, referer, of_stamp, of_client, of_method, of_authority, of_target, of_request_id
+        cdef Piece of_vhost, of_cluster, of_backend, of_termination, of_why
+        cdef unsigned long long status, sent, received, attempts
+        cdef long long queue_time, connect_time, first_byte, total
+        cdef unsigned char short[SHORT]
+        cdef unsigned char* line = short
+        cdef unsigned char* to
+        cdef Py_ssize_t room
+        cdef bint minor, tunnel, well
+
+        if second != self.second:
+            if second < 0.0:
+                return self.twin.exchange(exchange)
+            self._tick(second)
+        backend = exchange.backend
+        if backend is None:
+            return self.twin.exchange(exchange)
+        head = exchange.head
+        raw = head.raw
+        stamp = self.stamp
+        client = exchange.client
+        method = head.method
+        authority = head.authority
+        target = head.target
+        request_id = exchange.request_id
+        vhost = exchange.vhost.name
+        cluster = exchange.cluster.name
+        backend = backend.name
+        termination = exchange.termination
+        why = ""
+        minor = head.minor
+        tunnel = exchange.tunnel
+        if not (
+            _read(&of_client, client) and _read(&of_method, method) and _read(&of_authority, authority)
+            and _read(&of_target, target) and _read(&of_request_id, request_id) and _read(&of_vhost, vhost)
+            and _read(&of_cluster, cluster) and _read(&of_backend, backend) and _read(&of_termination, termination)
+            and _read(&of_stamp, stamp) and _told(&agent, &referer, raw)
+            and of_client.size and of_termination.size
+            and _count(&status, exchange.status) and _count(&sent, exchange.sent)
+            and _count(&received, exchange.received) and _count(&attempts, exchange.attempts)
+            and _time(&queue_time, exchange.queue_time) and _time(&connect_time, exchange.connect_time)
+            and _time(&first_byte, exchange.first_byte) and _time(&total, exchange.total)
+        ):
+            return self.twin.exchange(exchange)
+        well = of_termination.size == 2 and of_termination.at[0] == 0x6F and of_termination.at[1] == 0x6B
+        if not well:
+            why = exchange.why
+        if not _read(&of_why, why):
+            return self.twin.exchange(exchange)
+
+        room = (
+            FRAME + of_stamp.size + of_client.size + of_method.size + of_authority.size + of_target.size
+            + of_request_id.size + of_vhost.size + of_cluster.size + of_backend.size + of_termination.size + of_why.size
+            + agent.size + referer.size
+        )
+        if room > SHORT:
+            line = <unsigned char*>PyMem_Malloc(room)
+            if line == NULL:
+                raise MemoryError
+        to = _put_piece(_put(line, b'{"time":"'), &of_stamp)
+        to = _put_digits(to, <unsigned int>((now - second) * 1000), 3)
+        to = _put_quoted(_put(to, b'Z","client":'), &of_client)
+        to = _put_quoted(_put(to, b',"method":'), &of_method)
+        to = _put_quoted(_put(to, b',"host":'), &of_authority)
+        to = _put_quoted(_put(to, b',"target":'), &of_target)
+        to = _put_quoted(_put(to, b',"request_id":'), &of_request_id)
+        to = _put(to, b',"protocol":"HTTP/1.')
+        to[0] = 0x31 if minor else 0x30
+        to = _put_count(_put(to + 1, b'","status":'), status)
+        to = _put_count(_put(to, b',"sent":'), sent)
+        to = _put_count(_put(to, b',"received":'), received)
+        to = _put_time(_put(to, b',"queue_time":'), queue_time)
+        to = _put_time(_put(to, b',"connect_time":'), connect_time)
+        to = _put_time(_put(to, b',"first_byte":'), first_byte)
+        to = _put_time(_put(to, b',"total":'), total)
+        to = _put_count(_put(to, b',"attempts":'), attempts)
+        to = _put_quoted(_put(to, b',"vhost":'), &of_vhost)
+        to = _put_quoted(_put(to, b',"cluster":'), &of_cluster)
+        to = _put_quoted(_put(to, b',"backend":'), &of_backend)
+        to = _put_quoted(_put(to, b',"termination":'), &of_termination)
+        if not well:
+            to = _put_quoted(_put(to, b',"why":'), &of_why)
+        to = _put(to, b',"tunnel":true') if tunnel else _put(to, b',"tunnel":false')
+        to = _put_quoted(_put(to, b',"user_agent":'), &agent)
+        to = _put_quoted(_put(to, b',"referer":'), &referer)
+        to = _put(to, b"}\n")
+        try:
+            return PyBytes_FromStringAndSize(<const char*>line, to - line)
+        finally:
+            if line != short:
+                PyMem_Free(line)
+
+
+cdef class Combined(_Format):
+    """The combined format."""
+
+    def exchange(self, exchange):
+        """See L{lemmytx.proxy.access_log.formatter}."""
+        cdef double now = self.seconds()
+        cdef double second = <double><long long>now if 0.0 <= now < 1e15 else -2.0
+        cdef object head, raw, client, method, target, stamp
+        cdef Piece agent, referer, of_stamp, of_client, of_method, of_target
+        cdef unsigned long long status, sent
+        cdef unsigned char short[SHORT]
+        cdef unsigned char* line = short
+        cdef unsigned char* to
+        cdef Py_ssize_t room
+        cdef bint minor
+
+        if second != self.second:
+            if second < 0.0:
+                return self.twin.exchange(exchange)
+            self._tick(second)
+        head = exchange.head
+        raw = head.raw
+        stamp = self.stamp
+        client = exchange.client
+        method = head.method
+        target = head.target
+        minor = head.minor
+        if not (
+            _read(&of_client, client) and _read(&of_method, method) and _read(&of_target, target)
+            and _read(&of_stamp, stamp) and _told(&agent, &referer, raw) and of_client.size
+            and _count(&status, exchange.status) and _count(&sent, exchange.sent)
+        ):
+            return self.twin.exchange(exchange)
+
+        room = FRAME + of_stamp.size + of_client.size + of_method.size + of_target.size + agent.size + referer.size
+        if room > SHORT:
+            line = <unsigned char*>PyMem_Malloc(room)
+            if line == NULL:
+                raise MemoryError
+        to = _put_piece(line, &of_client)
+        to = _put_piece(_put(to, b" - - "), &of_stamp)
+        to = _put_piece(_put(to, b' "'), &of_method)
+        to = _put_piece(_put(to, b" "), &of_target)
+        to = _put(to, b' HTTP/1.1" ') if minor else _put(to, b' HTTP/1.0" ')
+        to = _put_count(to, status) if status >= 100 else _put_digits(to, <unsigned int>status, 3)
+        to = _put_count(_put(to, b" "), sent)
+        to = _put(to, b' "')
+        to = _put_piece(to, &referer) if referer.size else _put(to, b"-")
+        to = _put(to, b'" "')
+        to = _put_piece(to, &agent) if agent.size else _put(to, b"-")
+        to = _put(to, b'"\n')
+        try:
+            return PyBytes_FromStringAndSize(<const char*>line, to - line)
+        finally:
+            if line != short:
+                PyMem_Free(line)
