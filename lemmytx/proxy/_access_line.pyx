@@ -15,11 +15,52 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.unicode cimport PyUnicode_GET_LENGTH
 from libc.string cimport memchr, memcpy, strlen
 
+from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.cluster import Cluster
+from lemmytx.message import RequestHead
+from lemmytx.proxy.exchange import Exchange
+from lemmytx.proxy.router import Vhost
+
 cdef extern from "Python.h":
     bint PyUnicode_CheckExact(object)
     bint PyUnicode_IS_COMPACT_ASCII(object)
     void* PyUnicode_DATA(object)
     long long PyLong_AsLongLongAndOverflow(object, int*) except? -1
+
+cdef extern from *:
+    """
+    #include <structmember.h>
+
+    /* Where a class with __slots__ keeps an attribute; -1 when it is not such a slot. */
+    static Py_ssize_t lemmytx_slot(PyObject *cls, PyObject *name) {
+        Py_ssize_t offset = -1;
+        PyObject *descriptor = PyObject_GetAttr(cls, name);
+        if (descriptor == NULL) { PyErr_Clear(); return -1; }
+        if (Py_IS_TYPE(descriptor, &PyMemberDescr_Type)) {
+            PyMemberDef *member = ((PyMemberDescrObject *)descriptor)->d_member;
+            if (member->type == T_OBJECT_EX) offset = member->offset;
+        }
+        Py_DECREF(descriptor);
+        return offset;
+    }
+
+    typedef struct { PyObject *cls; PyObject *name; Py_ssize_t offset; } lemmytx_attribute;
+
+    /* The attribute of an object: out of its slot when it is of the class that the slot is of, else as ever. */
+    static inline PyObject *lemmytx_get(PyObject *owner, const lemmytx_attribute *attribute) {
+        if ((PyObject *)Py_TYPE(owner) == attribute->cls && attribute->offset > 0) {
+            PyObject *value = *(PyObject **)((char *)owner + attribute->offset);
+            if (value != NULL) { Py_INCREF(value); return value; }
+        }
+        return PyObject_GetAttr(owner, attribute->name);
+    }
+    """
+    ctypedef struct Attribute "lemmytx_attribute":
+        void* cls
+        void* name
+        Py_ssize_t offset
+    Py_ssize_t lemmytx_slot(object cls, object name)
+    object lemmytx_get(object owner, const Attribute* attribute)
 
 cdef enum:
     # What stands around the pieces: in JSON the names of the members and punctuation (some 350 bytes), the quotes of 13
@@ -36,6 +77,71 @@ ctypedef const unsigned char* Bytes
 cdef struct Piece:
     Bytes at
     Py_ssize_t size
+
+
+# Looking an attribute up goes through tables that are no longer in the processor's caches when a request ends; reading
+# twenty of them from their slots is a good part of the time for a line.
+cdef list _kept = []
+
+cdef int _known(Attribute* attribute, object cls, str name) except -1:
+    """Fill in C{attribute}, for good: C{_kept} holds on to what it points at."""
+    _kept.append((cls, name))
+    attribute.cls = <void*>cls
+    attribute.name = <void*>name
+    attribute.offset = lemmytx_slot(cls, name)
+    return 0
+
+cdef Attribute _BACKEND
+cdef Attribute _HEAD
+cdef Attribute _CLIENT
+cdef Attribute _REQUEST_ID
+cdef Attribute _VHOST
+cdef Attribute _CLUSTER
+cdef Attribute _TERMINATION
+cdef Attribute _WHY
+cdef Attribute _TUNNEL
+cdef Attribute _STATUS
+cdef Attribute _SENT
+cdef Attribute _RECEIVED
+cdef Attribute _ATTEMPTS
+cdef Attribute _QUEUE_TIME
+cdef Attribute _CONNECT_TIME
+cdef Attribute _FIRST_BYTE
+cdef Attribute _TOTAL
+cdef Attribute _HEAD_RAW
+cdef Attribute _HEAD_METHOD
+cdef Attribute _HEAD_AUTHORITY
+cdef Attribute _HEAD_TARGET
+cdef Attribute _HEAD_MINOR
+cdef Attribute _VHOST_NAME
+cdef Attribute _CLUSTER_NAME
+cdef Attribute _BACKEND_NAME
+
+_known(&_BACKEND, Exchange, "backend")
+_known(&_HEAD, Exchange, "head")
+_known(&_CLIENT, Exchange, "client")
+_known(&_REQUEST_ID, Exchange, "request_id")
+_known(&_VHOST, Exchange, "vhost")
+_known(&_CLUSTER, Exchange, "cluster")
+_known(&_TERMINATION, Exchange, "termination")
+_known(&_WHY, Exchange, "why")
+_known(&_TUNNEL, Exchange, "tunnel")
+_known(&_STATUS, Exchange, "status")
+_known(&_SENT, Exchange, "sent")
+_known(&_RECEIVED, Exchange, "received")
+_known(&_ATTEMPTS, Exchange, "attempts")
+_known(&_QUEUE_TIME, Exchange, "queue_time")
+_known(&_CONNECT_TIME, Exchange, "connect_time")
+_known(&_FIRST_BYTE, Exchange, "first_byte")
+_known(&_TOTAL, Exchange, "total")
+_known(&_HEAD_RAW, RequestHead, "raw")
+_known(&_HEAD_METHOD, RequestHead, "method")
+_known(&_HEAD_AUTHORITY, RequestHead, "authority")
+_known(&_HEAD_TARGET, RequestHead, "target")
+_known(&_HEAD_MINOR, RequestHead, "minor")
+_known(&_VHOST_NAME, Vhost, "name")
+_known(&_CLUSTER_NAME, Cluster, "name")
+_known(&_BACKEND_NAME, Backend, "name")
 
 
 cdef bint _plain(Bytes at, Py_ssize_t size) noexcept nogil:
@@ -270,39 +376,39 @@ cdef class JSON(_Format):
             if second < 0.0:
                 return self.twin.exchange(exchange)
             self._tick(second)
-        backend = exchange.backend
+        backend = lemmytx_get(exchange, &_BACKEND)
         if backend is None:
             return self.twin.exchange(exchange)
-        head = exchange.head
-        raw = head.raw
+        head = lemmytx_get(exchange, &_HEAD)
+        raw = lemmytx_get(head, &_HEAD_RAW)
         stamp = self.stamp
-        client = exchange.client
-        method = head.method
-        authority = head.authority
-        target = head.target
-        request_id = exchange.request_id
-        vhost = exchange.vhost.name
-        cluster = exchange.cluster.name
-        backend = backend.name
-        termination = exchange.termination
+        client = lemmytx_get(exchange, &_CLIENT)
+        method = lemmytx_get(head, &_HEAD_METHOD)
+        authority = lemmytx_get(head, &_HEAD_AUTHORITY)
+        target = lemmytx_get(head, &_HEAD_TARGET)
+        request_id = lemmytx_get(exchange, &_REQUEST_ID)
+        vhost = lemmytx_get(lemmytx_get(exchange, &_VHOST), &_VHOST_NAME)
+        cluster = lemmytx_get(lemmytx_get(exchange, &_CLUSTER), &_CLUSTER_NAME)
+        backend = lemmytx_get(backend, &_BACKEND_NAME)
+        termination = lemmytx_get(exchange, &_TERMINATION)
         why = ""
-        minor = head.minor
-        tunnel = exchange.tunnel
+        minor = lemmytx_get(head, &_HEAD_MINOR)
+        tunnel = lemmytx_get(exchange, &_TUNNEL)
         if not (
             _read(&of_client, client) and _read(&of_method, method) and _read(&of_authority, authority)
             and _read(&of_target, target) and _read(&of_request_id, request_id) and _read(&of_vhost, vhost)
             and _read(&of_cluster, cluster) and _read(&of_backend, backend) and _read(&of_termination, termination)
             and _read(&of_stamp, stamp) and _told(&agent, &referer, raw)
             and of_client.size and of_termination.size
-            and _count(&status, exchange.status) and _count(&sent, exchange.sent)
-            and _count(&received, exchange.received) and _count(&attempts, exchange.attempts)
-            and _time(&queue_time, exchange.queue_time) and _time(&connect_time, exchange.connect_time)
-            and _time(&first_byte, exchange.first_byte) and _time(&total, exchange.total)
+            and _count(&status, lemmytx_get(exchange, &_STATUS)) and _count(&sent, lemmytx_get(exchange, &_SENT))
+            and _count(&received, lemmytx_get(exchange, &_RECEIVED)) and _count(&attempts, lemmytx_get(exchange, &_ATTEMPTS))
+            and _time(&queue_time, lemmytx_get(exchange, &_QUEUE_TIME)) and _time(&connect_time, lemmytx_get(exchange, &_CONNECT_TIME))
+            and _time(&first_byte, lemmytx_get(exchange, &_FIRST_BYTE)) and _time(&total, lemmytx_get(exchange, &_TOTAL))
         ):
             return self.twin.exchange(exchange)
         well = of_termination.size == 2 and of_termination.at[0] == 0x6F and of_termination.at[1] == 0x6B
         if not well:
-            why = exchange.why
+            why = lemmytx_get(exchange, &_WHY)
         if not _read(&of_why, why):
             return self.twin.exchange(exchange)
 
@@ -369,17 +475,17 @@ cdef class Combined(_Format):
             if second < 0.0:
                 return self.twin.exchange(exchange)
             self._tick(second)
-        head = exchange.head
-        raw = head.raw
+        head = lemmytx_get(exchange, &_HEAD)
+        raw = lemmytx_get(head, &_HEAD_RAW)
         stamp = self.stamp
-        client = exchange.client
-        method = head.method
-        target = head.target
-        minor = head.minor
+        client = lemmytx_get(exchange, &_CLIENT)
+        method = lemmytx_get(head, &_HEAD_METHOD)
+        target = lemmytx_get(head, &_HEAD_TARGET)
+        minor = lemmytx_get(head, &_HEAD_MINOR)
         if not (
             _read(&of_client, client) and _read(&of_method, method) and _read(&of_target, target)
             and _read(&of_stamp, stamp) and _told(&agent, &referer, raw) and of_client.size
-            and _count(&status, exchange.status) and _count(&sent, exchange.sent)
+            and _count(&status, lemmytx_get(exchange, &_STATUS)) and _count(&sent, lemmytx_get(exchange, &_SENT))
         ):
             return self.twin.exchange(exchange)
 

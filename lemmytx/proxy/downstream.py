@@ -27,8 +27,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from lemmytx.http1 import codec
-from lemmytx.message import CHUNKED, ProtocolError, RequestHead, ResponseHead
+from lemmytx.message import ProtocolError, RequestHead, ResponseHead
 from lemmytx.net.splice import WORTH_IT, Splice, can_splice
+from lemmytx.proxy.body import IncomingBody
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.replies import date, reply
@@ -65,10 +66,9 @@ class Downstream:
     """
 
     __slots__ = (
-        "_behind", "_buffer", "_chunks", "_close", "_closing", "_expecting", "_lingering", "_looping", "_paused",
-        "_queued", "_remaining",
-        "_splice", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange", "listener", "peer", "served",
-        "transport",
+        "_behind", "_buffer", "_close", "_closing", "_expecting", "_incoming", "_lingering", "_looping", "_paused",
+        "_queued", "_splice", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange", "listener",
+        "peer", "served", "transport",
     )  # fmt: skip
 
     transport: Any
@@ -82,10 +82,9 @@ class Downstream:
         self.deadline = inf
         self.check_at = inf
         self._buffer: bytes | bytearray = b""
-        self._remaining = 0
-        self._chunks: codec.ChunkedBody | None = None
+        self._incoming: IncomingBody | None = None
         self._splice: Splice | None = None
-        self._taken = 0  # of a chunked body, for limits.body_size; of what came while lingering
+        self._taken = 0  # bytes that came while lingering
         self._close = False  # after this exchange
         self._closing = False  # the last byte has been written
         self._lingering = False
@@ -151,41 +150,22 @@ class Downstream:
 
     def _read_body(self, exchange: Exchange, head: RequestHead, rest: bytes) -> None:
         """The part of a body that came with the head."""
-        limit = self.listener.limits.body_size
-        if limit and head.length > limit:
-            self._reject(413, f"a body of {head.length} bytes", head)
+        try:
+            incoming = IncomingBody(head.length, self.listener.limits.body_size)
+            body = incoming.feed(rest)
+        except ProtocolError as error:
+            self._reject(error.status, str(error), head)
             return
-        trailers = b""
-        if head.length == CHUNKED:
-            chunks = codec.ChunkedBody()
-            try:
-                body = chunks.feed(rest)
-            except ProtocolError as error:
-                self._reject(error.status, str(error), head)
-                return
-            self._taken = len(body)
-            if limit and self._taken > limit:
-                self._reject(413, f"a body of more than {limit} bytes", head)
-                return
-            ended = chunks.done
-            if ended:
-                self._buffer, trailers = chunks.rest, chunks.trailers
-            else:
-                self._buffer = b""
-                self._chunks = chunks
-        else:
-            over = len(rest) - head.length
-            ended = over >= 0
-            body = rest[: head.length] if over > 0 else rest
-            self._buffer = rest[head.length :] if over > 0 else b""
-            self._remaining = 0 if ended else -over
+        ended = incoming.ended
+        self._buffer = incoming.rest
         self.exchange = exchange
         if not ended:
+            self._incoming = incoming
             self._set_deadline(self.listener.timeouts.body)
-            if head.expects_continue and not body:
+            if head.expects_continue and not incoming.begun:
                 self._expecting = True
                 self._set_deadline(CONTINUE_AFTER)
-        exchange.start(body, ended, trailers)
+        exchange.start(body, ended, incoming.trailers)
         if self._buffer and self.exchange is exchange:
             self._sent_ahead()
         elif not ended and self.exchange is exchange:
@@ -215,68 +195,47 @@ class Downstream:
             if self._taken > LINGER_BYTES:
                 self.transport.abortConnection()
         elif exchange.tunnel:
-            exchange.from_client(data)
-        elif self._remaining:
-            self._expecting = False
-            over = len(data) - self._remaining
-            if over >= 0:
-                self._remaining = 0
-                self.deadline = inf
-                if over:
-                    self._buffer = data[len(data) - over :]
-                    data = data[: len(data) - over]
-                    self._sent_ahead()
-                exchange.request_body(data, True)
-            else:
-                self._remaining = -over
-                self._set_deadline(self.listener.timeouts.body)
-                exchange.request_body(data, False)
-                if self._remaining >= WORTH_IT and self.exchange is exchange:
-                    self._try_splice()
-        elif self._chunks is not None:
-            self._expecting = False
-            self._read_chunks(exchange, self._chunks, data)
+            exchange.tunnel.from_client(data)
+        elif self._incoming is not None:
+            self._more_body(exchange, self._incoming, data)
         else:
             if not isinstance(self._buffer, bytearray):
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
             self._sent_ahead()
 
-    def _read_chunks(self, exchange: Exchange, chunks: codec.ChunkedBody, data: bytes) -> None:
+    def _more_body(self, exchange: Exchange, incoming: IncomingBody, data: bytes) -> None:
+        self._expecting = False
         try:
-            body = chunks.feed(data)
+            body = incoming.feed(data)
         except ProtocolError as error:
             self._close = True
             exchange.request_broke(error.status, "refused", str(error))
             return
-        self._taken += len(body)
-        limit = self.listener.limits.body_size
-        if limit and self._taken > limit:
-            self._close = True
-            exchange.request_broke(413, "refused", f"a body of more than {limit} bytes")
+        if incoming.ended:
+            self._incoming = None
+            self.deadline = inf
+            if incoming.rest:
+                self._buffer = incoming.rest
+                self._sent_ahead()
+            exchange.request_body(body, True, incoming.trailers)
             return
-        if not chunks.done:
-            self._set_deadline(self.listener.timeouts.body)
-            if body:
-                exchange.request_body(body, False)
-            return
-        self._chunks = None
-        self.deadline = inf
-        if chunks.rest:
-            self._buffer = chunks.rest
-            self._sent_ahead()
-        exchange.request_body(body, True, chunks.trailers)
+        self._set_deadline(self.listener.timeouts.body)
+        if body:
+            exchange.request_body(body, False)
+        if self.exchange is exchange:
+            self._try_splice()
 
     def _try_splice(self) -> None:
         """Let the kernel move the rest of a long body."""
-        exchange = self.exchange
-        if self._remaining < WORTH_IT or exchange is None or self._paused:
+        exchange, incoming = self.exchange, self._incoming
+        if incoming is None or incoming.remaining < WORTH_IT or exchange is None or self._paused:
             return
         upstream = exchange.may_splice()
         if upstream is not None and can_splice(self.transport, upstream.transport):
             try:
                 self._splice = Splice(
-                    self.transport, upstream.transport, self._remaining, self, self._spliced, self._splice_done
+                    self.transport, upstream.transport, incoming.remaining, self, self._spliced, self._splice_done
                 )
             except OSError:
                 # No descriptors left for a pipe: copying works without.
@@ -284,7 +243,8 @@ class Downstream:
 
     def _spliced(self, count: int) -> None:
         assert self.exchange is not None
-        self._remaining -= count
+        assert self._incoming is not None
+        self._incoming.spliced(count)
         self.exchange.body_spliced(count)
         if not self._paused:
             self._set_deadline(self.listener.timeouts.body)
@@ -295,7 +255,7 @@ class Downstream:
     def _splice_done(self) -> None:
         assert self.exchange is not None
         self._splice = None
-        self._remaining = 0
+        self._incoming = None
         self.deadline = inf
         self.exchange.body_ended()
 
@@ -305,7 +265,7 @@ class Downstream:
         same, and keeping backends busy for nobody is the worse mistake (nginx and Go's proxy decide alike).
         """
         if self.exchange is not None and self.exchange.tunnel:
-            self.exchange.client_half_closed()
+            self.exchange.tunnel.client_half_closed()
             return
         self._lost()
         if self.transport.connected:
@@ -389,7 +349,7 @@ class Downstream:
         """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         assert exchange is not None
-        if self._remaining or self._chunks is not None:
+        if self._incoming is not None:
             # Answered before the request was whole. Whether the rest of it will come is the client's to know, so
             # what follows on this connection could be anything.
             self._close = True
@@ -434,7 +394,7 @@ class Downstream:
         exchange = self.exchange
         assert exchange is not None
         head = exchange.head
-        if self._remaining or self._chunks is not None:
+        if self._incoming is not None:
             self._close = True
         if self._close:
             fields += b"Connection: close\r\n"
@@ -459,7 +419,8 @@ class Downstream:
         self.transport.write(b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.block, dated, upgrade))
         early, self._buffer = bytes(self._buffer), b""
         if early:
-            exchange.from_client(early)
+            assert exchange.tunnel is not None
+            exchange.tunnel.from_client(early)
         self.resume()
 
     def write(self, data: bytes) -> None:
@@ -476,7 +437,7 @@ class Downstream:
         self._expecting = False
         if self._close:
             self._stop_splice()
-            if self._remaining or self._chunks is not None or self._buffer:
+            if self._incoming is not None or self._buffer:
                 self._linger()
             else:
                 self._end_connection()
@@ -564,7 +525,7 @@ class Downstream:
             self._queued = getattr(self.transport, "queued", 0)
             tunnel = exchange is not None and exchange.tunnel
             self._set_deadline(self.listener.timeouts.tunnel if tunnel else self.listener.timeouts.body)
-        elif self._remaining or self._chunks is not None:
+        elif self._incoming is not None:
             self._set_deadline(self.listener.timeouts.body)
         else:
             self.deadline = inf
@@ -589,7 +550,7 @@ class Downstream:
         exchange = self.exchange
         if exchange is not None and not exchange.tunnel and len(self._buffer) >= READ_AHEAD:
             return  # it has sent too much ahead
-        if self._remaining or self._chunks is not None:
+        if self._incoming is not None:
             self._set_deadline(CONTINUE_AFTER if self._expecting else self.listener.timeouts.body)
         if self._paused:
             self._paused = False
@@ -624,8 +585,7 @@ class Downstream:
         """There will be no exchange, and what follows on the connection cannot be trusted."""
         self.deadline = inf
         self._buffer = b""
-        self._chunks = None
-        self._remaining = 0
+        self._incoming = None
         accept, without_body = (None, False) if head is None else (head.field(b"accept"), head.method == b"HEAD")
         self.listener.resource.rejected(status, why, self.peer.client, head)
         self.transport.write(reply(status, accept, b"", b"Connection: close\r\n", without_body))

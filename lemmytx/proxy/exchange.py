@@ -24,7 +24,6 @@ failure of the backend.
 
 from __future__ import annotations
 
-import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -33,20 +32,19 @@ from zope.interface import implementer
 
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
-from lemmytx.http1 import codec
 from lemmytx.interfaces import IRequest
 from lemmytx.message import CHUNKED, IDEMPOTENT, ProtocolError, RequestHead, ResponseHead
 from lemmytx.proxy.asker import Asker
+from lemmytx.proxy.body import OutgoingBody
 from lemmytx.proxy.dial import Dial
-from lemmytx.proxy.forward import Peer
+from lemmytx.proxy.forward import COUNTED, Peer, is_last_hop
 from lemmytx.proxy.router import Route
+from lemmytx.proxy.tunnel import Tunnel
 from lemmytx.proxy.upstream import Upstream
 
 log = Logger(namespace="lemmytx.proxy")
 
-#: Requests whose hops can be counted.
-_COUNTED = frozenset((b"OPTIONS", b"TRACE"))
-_HOPS = re.compile(rb"(?im)^max-forwards:[^\r\n]*\r\n")
+_ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 
 if TYPE_CHECKING:
     from lemmytx.proxy.resource import ReverseProxyResource
@@ -69,17 +67,16 @@ class Exchange:
     @ivar sent: body bytes for the client; in a tunnel all bytes.
     @ivar received: body bytes from the client; in a tunnel all bytes.
     @ivar termination: how it ended, one word; C{why} in a sentence, for the log.
-    @ivar tunnel: whether it has become one.
+    @ivar tunnel: what it has become, if it has.
     @ivar framed_by_chunks: whether the response goes to the client in chunks.
     @ivar read_timeout: see L{lemmytx.cluster.cluster.Rules}.
     """
 
     __slots__ = (
-        "_body_ended", "_counted", "_dial", "_held", "_held_size", "_producing", "_redialled", "_replayable",
-        "_retrying", "_reused", "_tunnel_ends", "_wire", "attempts", "backend", "client", "cluster", "connect_time",
-        "downstream", "first_byte", "framed_by_chunks", "head", "peer", "queue_time", "read_timeout", "received",
-        "request_id", "resource", "responded", "route", "sent", "started", "status", "termination", "total", "tried",
-        "tunnel", "upstream", "vhost", "why",
+        "_body", "_body_ended", "_counted", "_dial", "_producing", "_redialled", "_retrying", "_reused", "_wire",
+        "attempts", "backend", "client", "cluster", "connect_time", "downstream", "first_byte", "framed_by_chunks",
+        "head", "peer", "queue_time", "read_timeout", "received", "request_id", "resource", "responded", "route",
+        "sent", "started", "status", "termination", "total", "tried", "tunnel", "upstream", "vhost", "why",
     )  # fmt: skip
 
     route: Route
@@ -108,13 +105,11 @@ class Exchange:
         self.received = 0
         self.termination = ""
         self.why = ""
-        self.tunnel = False
+        self.tunnel: Tunnel | None = None
         self.responded = False
         self.framed_by_chunks = False
         self._wire = b""
-        self._held: list[bytes] | None = None
-        self._held_size = 0
-        self._replayable = True
+        self._body: OutgoingBody | None = None
         self._body_ended = False
         self._producing = False
         self._dial: Dial | None = None
@@ -122,7 +117,6 @@ class Exchange:
         self._reused = False
         self._redialled = False
         self._retrying = False
-        self._tunnel_ends = 0
 
     # The request
 
@@ -150,77 +144,36 @@ class Exchange:
         if route.cluster is None:
             self._refuse(404, "no_route", "no route")
             return
-        if head.method in _COUNTED and self._last_hop(head):
+        if head.method in COUNTED and is_last_hop(head):
+            # Reflecting a request, cookies and all, is nothing that a proxy should offer: no TRACE.
+            self._refuse(200 if head.method == b"OPTIONS" else 405, "max_forwards", "Max-Forwards is 0", _ALLOW)
             return
         self.cluster = cluster = route.cluster
         self.read_timeout = cluster.rules.read
-        if body or trailers or not ended or head.length:
-            self._keep(body, ended, trailers)
-        else:
-            self._body_ended = True
-        self._attempt()
-
-    def _last_hop(self, head: RequestHead) -> bool:
-        """Max-Forwards (RFC 9110 §7.6.2): answered here at zero, else forwarded one lower."""
-        hops = head.field(b"max-forwards")
-        if hops is None or not hops.isdigit():
-            return False
-        left = int(hops.lstrip(b"0")[:10] or b"0")  # ten digits are beyond any way there is
-        if not left:
-            if head.method == b"OPTIONS":
-                self._refuse(200, "max_forwards", "", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
-            else:
-                # Reflecting a request, cookies and all, is nothing that a proxy should offer.
-                self._refuse(405, "max_forwards", "TRACE", b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n")
-            return True
-        head.block = _HOPS.sub(b"Max-Forwards: %d\r\n" % (min(left, 1 << 31) - 1), head.block)
-        return False
-
-    def _keep(self, body: bytes, ended: bool, trailers: bytes) -> None:
-        """Hold a part of the body, framed, until it can be sent and for as long as it may have to be sent again."""
-        framed = self._framed(body, ended, trailers)
-        self.received += len(body)
-        if self._held is None:
-            self._held = []
-        self._held.append(framed)
-        self._held_size += len(framed)
         self._body_ended = ended
-
-    def _framed(self, body: bytes, ended: bool, trailers: bytes) -> bytes:
-        if self.head.length != CHUNKED:
-            return body
-        framed = codec.chunk(body) if body else b""
-        return framed + codec.last_chunk(trailers) if ended else framed
+        if head.length:
+            self._body = outgoing = OutgoingBody(head.length == CHUNKED, cluster.rules.replay)
+            outgoing.add(body, ended, trailers)
+            self.received = len(body)
+        self._attempt()
 
     def request_body(self, body: bytes, ended: bool, trailers: bytes = b"") -> None:
         """More of the request's body."""
-        upstream = self.upstream
+        outgoing, upstream = self._body, self.upstream
+        assert outgoing is not None
+        framed = outgoing.add(body, ended, trailers)
+        self.received += len(body)
+        self._body_ended = ended
         if upstream is None:
             # Between two attempts: nothing more is wanted until there is somebody to send it to, so what has to be
             # held is one read at the most.
-            self._keep(body, ended, trailers)
             if not ended:
                 self.downstream.pause()
             return
-        framed = self._framed(body, ended, trailers)
-        self.received += len(body)
-        self._body_ended = ended
-        if self._replayable:
-            if self._held_size + len(framed) <= self.cluster.rules.replay:
-                self._held_size += len(framed)
-                assert self._held is not None
-                self._held.append(framed)
-            else:
-                self._forget_body()
+        outgoing.sent()
         upstream.transport.write(framed)
         if ended:
             self._request_sent(upstream)
-
-    def _forget_body(self) -> None:
-        """Too much to hold: from here on there is no second attempt."""
-        self._replayable = False
-        self._held = None
-        self._held_size = 0
 
     def _request_sent(self, upstream: Upstream) -> None:
         if self._producing:
@@ -243,7 +196,11 @@ class Exchange:
 
     def may_splice(self) -> Upstream | None:
         """Where the rest of the body could go without us; L{None} while it is still held for another attempt."""
-        return None if self._replayable else self.upstream
+        return None if self._replayable() else self.upstream
+
+    def _replayable(self) -> bool:
+        """Whether the whole request can be sent again."""
+        return self._body is None or self._body.replayable
 
     # Attempts
 
@@ -293,11 +250,9 @@ class Exchange:
         """Send everything that there is, on a connection that stands."""
         self.upstream = upstream
         wire = self._wire or self._compose(upstream.backend)
-        held = self._held
-        if held is not None:
-            wire = b"".join((wire, *held))
-            if self._held_size > self.cluster.rules.replay:
-                self._forget_body()
+        if self._body is not None:
+            wire += self._body.so_far()
+            self._body.sent()
         upstream.carry(self, wire)
         if self._body_ended:
             upstream.await_response(self.read_timeout)
@@ -340,7 +295,7 @@ class Exchange:
         self._let_go()
         self.tried = (*self.tried, backend)
         cluster = self.cluster
-        if self.attempts >= cluster.rules.attempts or not self._replayable:
+        if self.attempts >= cluster.rules.attempts or not self._replayable():
             return False
         if not self._retrying and not cluster.may_retry():
             return False
@@ -401,7 +356,7 @@ class Exchange:
             and not self.responded
             and not upstream.answered
             and not self._redialled
-            and self._replayable
+            and self._replayable()
             and (self.head.method in IDEMPOTENT or upstream.refused)
         )
 
@@ -483,7 +438,7 @@ class Exchange:
         """The answer is one that is worth another attempt (C{retry.on})."""
         if self.head.method not in IDEMPOTENT and not self.cluster.rules.non_idempotent:
             return False
-        if not self._replayable or self.attempts >= self.cluster.rules.attempts:
+        if not self._replayable() or self.attempts >= self.cluster.rules.attempts:
             return False
         tried = self.tried
         self.tried = (*tried, backend)
@@ -540,7 +495,7 @@ class Exchange:
         """The backend agreed to another protocol: from here on bytes, both ways, until both have ended."""
         assert self._body_ended  # the codec takes no Upgrade from a request with a body
         self.responded = True
-        self.tunnel = True
+        self.tunnel = tunnel = Tunnel(self)
         self.status = 101
         self.first_byte = monotonic() - self.started
         if self._retrying:
@@ -550,7 +505,6 @@ class Exchange:
         assert self.backend is not None
         if self.backend.passive.suspect:
             self.cluster.succeeded(self.backend)
-        self._held = None
         self.read_timeout = self.resource.timeouts.tunnel
         upstream.await_response(self.read_timeout)
         self._producing = True
@@ -558,40 +512,10 @@ class Exchange:
         self.downstream.listen_to(upstream)
         self.downstream.open_tunnel(head)
         if rest and self.upstream is not None:
-            self.from_backend(rest)
+            tunnel.from_backend(rest)
 
-    def from_backend(self, data: bytes) -> None:
-        """Bytes of a tunnel."""
-        self.sent += len(data)
-        assert self.upstream is not None
-        self.upstream.await_response(self.read_timeout)
-        self.downstream.write(data)
-
-    def from_client(self, data: bytes) -> None:
-        """Bytes of a tunnel."""
-        self.received += len(data)
-        upstream = self.upstream
-        if upstream is not None:
-            upstream.await_response(self.read_timeout)
-            upstream.transport.write(data)
-
-    def backend_half_closed(self) -> None:
-        """The backend will send no more."""
-        self._tunnel_ends |= 1
-        if self._tunnel_ends == 3:
-            self._close_tunnel()
-        else:
-            self.downstream.half_close()
-
-    def client_half_closed(self) -> None:
-        """The client will send no more."""
-        self._tunnel_ends |= 2
-        if self._tunnel_ends == 3:
-            self._close_tunnel()
-        elif self.upstream is not None:
-            self.upstream.transport.loseWriteConnection()
-
-    def _close_tunnel(self) -> None:
+    def tunnel_ended(self) -> None:
+        """Both sides have said all they had to say."""
         upstream = self.upstream
         assert upstream is not None
         self._unhook()
@@ -601,10 +525,11 @@ class Exchange:
         self._end("ok", "")
         self.downstream.finished()
 
-    def backend_closed(self) -> None:
+    def tunnel_lost(self) -> None:
         """The backend's connection of a tunnel is gone."""
+        assert self.tunnel is not None
         self._drop_upstream()
-        self._end("ok" if self._tunnel_ends & 1 else "backend_gone", "the backend ended the tunnel")
+        self._end("ok" if self.tunnel.backend_ended else "backend_gone", "the backend ended the tunnel")
         self.downstream.finished()
 
     # The end
@@ -617,7 +542,7 @@ class Exchange:
         self._drop_upstream(abandon=True)
         if not self.tunnel and not self.responded:
             self.status = 499
-        if self.tunnel and self._tunnel_ends & 1:
+        if self.tunnel is not None and self.tunnel.backend_ended:
             self._end("ok", "")
         else:
             self._end("client_gone", why)

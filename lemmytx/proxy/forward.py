@@ -25,6 +25,27 @@ _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]+)?\Z")
 _LONGEST_WAY = 50
 
 
+#: Requests whose hops can be counted.
+COUNTED = frozenset((b"OPTIONS", b"TRACE"))
+
+_HOPS = re.compile(rb"(?im)^max-forwards:[^\r\n]*\r\n")
+
+
+def is_last_hop(head: RequestHead) -> bool:
+    """
+    Max-Forwards (RFC 9110 §7.6.2). Called once per request whose method is in L{COUNTED}.
+
+    @return: whether the request is for us. When not, the head now says one less.
+    """
+    hops = head.field(b"max-forwards")
+    if hops is None or not hops.isdigit():
+        return False
+    left = int(hops.lstrip(b"0")[:10] or b"0")  # ten digits are beyond any way there is
+    if left:
+        head.block = _HOPS.sub(b"Max-Forwards: %d\r\n" % (min(left, 1 << 31) - 1), head.block)
+    return not left
+
+
 class Peer:
     """
     Who is at the other end of a downstream connection, and what that adds to each of its requests.

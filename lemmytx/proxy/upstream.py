@@ -286,7 +286,7 @@ class Upstream:
         head = self.head
         assert head is not None
         if exchange.tunnel:
-            exchange.from_backend(data)
+            exchange.tunnel.from_backend(data)
             return
         if self._remaining:
             over = len(data) - self._remaining
@@ -325,7 +325,7 @@ class Upstream:
         """The backend has closed its half."""
         exchange = self.exchange
         if exchange is not None and exchange.tunnel:
-            exchange.backend_half_closed()
+            exchange.tunnel.backend_half_closed()
             return
         self._gone(True)
         self.close()
@@ -363,7 +363,7 @@ class Upstream:
     def _ended_by(self, exchange: Exchange, orderly: bool) -> None:
         """The connection is gone, and with it an exchange, or its last part."""
         if exchange.tunnel:
-            exchange.backend_closed()
+            exchange.tunnel_lost()
         elif orderly and self.head is not None and self.head.length == UNTIL_CLOSE:
             self._ended()
             exchange.carry_on(b"", True, False)
