@@ -129,33 +129,30 @@ class Exchange:
         """
         self.resource.exchanges += 1
         try:
-            self._begin(body, ended, trailers)
+            head = self.head
+            resource = self.resource
+            self.request_id = resource.forwarding.request_id(head)
+            if head.claims is not None:
+                self.client = resource.forwarding.client(head, self.peer, self.peer.networks)
+            self.route = route = resource.router.find(head, self.client)
+            self.vhost = route.vhost
+            if route.cluster is None:
+                self._refuse(404, "no_route", "no route")
+                return
+            if head.method in COUNTED and is_last_hop(head):
+                # Reflecting a request, cookies and all, is nothing that a proxy should offer: no TRACE.
+                self._refuse(200 if head.method == b"OPTIONS" else 405, "max_forwards", "Max-Forwards is 0", _ALLOW)
+                return
+            self.cluster = cluster = route.cluster
+            self.read_timeout = cluster.rules.read
+            self._body_ended = ended
+            if head.length:
+                self._body = outgoing = OutgoingBody(head.length == CHUNKED, cluster.rules.replay)
+                outgoing.add(body, ended, trailers)
+                self.received = len(body)
+            self._attempt()
         except Exception:
             self.break_down()
-
-    def _begin(self, body: bytes, ended: bool, trailers: bytes) -> None:
-        head = self.head
-        resource = self.resource
-        self.request_id = resource.forwarding.request_id(head)
-        if head.claims is not None:
-            self.client = resource.forwarding.client(head, self.peer, self.peer.networks)
-        self.route = route = resource.router.find(head, self.client)
-        self.vhost = route.vhost
-        if route.cluster is None:
-            self._refuse(404, "no_route", "no route")
-            return
-        if head.method in COUNTED and is_last_hop(head):
-            # Reflecting a request, cookies and all, is nothing that a proxy should offer: no TRACE.
-            self._refuse(200 if head.method == b"OPTIONS" else 405, "max_forwards", "Max-Forwards is 0", _ALLOW)
-            return
-        self.cluster = cluster = route.cluster
-        self.read_timeout = cluster.rules.read
-        self._body_ended = ended
-        if head.length:
-            self._body = outgoing = OutgoingBody(head.length == CHUNKED, cluster.rules.replay)
-            outgoing.add(body, ended, trailers)
-            self.received = len(body)
-        self._attempt()
 
     def request_body(self, body: bytes, ended: bool, trailers: bytes = b"") -> None:
         """More of the request's body."""
@@ -249,7 +246,16 @@ class Exchange:
     def _send(self, upstream: Upstream) -> None:
         """Send everything that there is, on a connection that stands."""
         self.upstream = upstream
-        wire = self._wire or self._compose(upstream.backend)
+        wire = self._wire
+        if not wire:
+            host = self.head.authority
+            own_host = self.cluster.rules.own_host
+            if own_host or not host:
+                # HTTP/1.0 without Host: HTTP/1.1 towards the backend needs one (RFC 9112 §3.2).
+                host = upstream.backend.authority
+            wire = self.resource.forwarding.compose(self.head, host, self.peer, self.request_id)
+            if not own_host:
+                self._wire = wire
         if self._body is not None:
             wire += self._body.so_far()
             self._body.sent()
@@ -259,16 +265,6 @@ class Exchange:
         elif self.upstream is upstream:
             self._producing = True
             upstream.transport.registerProducer(self.downstream.body_source(upstream), True)
-
-    def _compose(self, backend: Backend) -> bytes:
-        host = self.head.authority
-        if self.cluster.rules.own_host or not host:
-            # HTTP/1.0 without Host: HTTP/1.1 towards the backend needs one (RFC 9112 §3.2).
-            host = backend.authority
-        wire = self.resource.forwarding.compose(self.head, host, self.peer, self.request_id)
-        if not self.cluster.rules.own_host:
-            self._wire = wire
-        return wire
 
     def connect_failed(self, timed_out: bool, why: str) -> None:
         """No connection to the backend: nothing was sent, so any request may try another."""

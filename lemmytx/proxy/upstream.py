@@ -135,9 +135,8 @@ class Upstream:
 
     # The pool
 
-    def wait(self, seconds: float) -> None:
-        """See L{lemmytx.cluster.backend.Pooled}."""
-        self.await_response(seconds)
+    #: See L{lemmytx.cluster.backend.Pooled}. What ends the wait is another matter, the time is not.
+    wait = await_response
 
     def close(self) -> None:
         """No more work for it. What is queued still gets out, but not for ever."""
