@@ -8,6 +8,8 @@ together.
 
 Memory: each text is a L{Piece}, a pointer into an object that is kept until the line is done. A line is written where
 there is room for its pieces and for L{FRAME} bytes of what stands around them, so nothing has to be checked on the way.
+Attributes are read out of their slots only where an object is of the very class that the slot is of; of any other
+object, and where the slot is empty, they are looked up as ever.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -60,7 +62,7 @@ cdef extern from *:
         void* name
         Py_ssize_t offset
     Py_ssize_t lemmytx_slot(object cls, object name)
-    object lemmytx_get(object owner, const Attribute* attribute)
+    object _get "lemmytx_get"(object owner, const Attribute* attribute)
 
 cdef enum:
     # What stands around the pieces: in JSON the names of the members and punctuation (some 350 bytes), the quotes of 13
@@ -79,8 +81,8 @@ cdef struct Piece:
     Py_ssize_t size
 
 
-# Looking an attribute up goes through tables that are no longer in the processor's caches when a request ends; reading
-# twenty of them from their slots is a good part of the time for a line.
+# Looking an attribute up goes by way of tables that have left the processor's caches by the time an exchange ends.
+# Reading them out of their slots halves what a line costs.
 cdef list _kept = []
 
 cdef int _known(Attribute* attribute, object cls, str name) except -1:
@@ -227,7 +229,7 @@ cdef bint _value(Piece* piece, Bytes at, Bytes end) noexcept nogil:
         return False
     while at < stop and (at[0] == 0x20 or at[0] == 0x09):
         at += 1
-    while at < stop and (stop[-1] == 0x20 or stop[-1] == 0x09):
+    while at < stop and ((stop - 1)[0] == 0x20 or (stop - 1)[0] == 0x09):
         stop -= 1
     piece.at = at
     piece.size = stop - at
@@ -376,39 +378,40 @@ cdef class JSON(_Format):
             if second < 0.0:
                 return self.twin.exchange(exchange)
             self._tick(second)
-        backend = lemmytx_get(exchange, &_BACKEND)
+        backend = _get(exchange, &_BACKEND)
         if backend is None:
             return self.twin.exchange(exchange)
-        head = lemmytx_get(exchange, &_HEAD)
-        raw = lemmytx_get(head, &_HEAD_RAW)
+        head = _get(exchange, &_HEAD)
+        raw = _get(head, &_HEAD_RAW)
         stamp = self.stamp
-        client = lemmytx_get(exchange, &_CLIENT)
-        method = lemmytx_get(head, &_HEAD_METHOD)
-        authority = lemmytx_get(head, &_HEAD_AUTHORITY)
-        target = lemmytx_get(head, &_HEAD_TARGET)
-        request_id = lemmytx_get(exchange, &_REQUEST_ID)
-        vhost = lemmytx_get(lemmytx_get(exchange, &_VHOST), &_VHOST_NAME)
-        cluster = lemmytx_get(lemmytx_get(exchange, &_CLUSTER), &_CLUSTER_NAME)
-        backend = lemmytx_get(backend, &_BACKEND_NAME)
-        termination = lemmytx_get(exchange, &_TERMINATION)
+        client = _get(exchange, &_CLIENT)
+        method = _get(head, &_HEAD_METHOD)
+        authority = _get(head, &_HEAD_AUTHORITY)
+        target = _get(head, &_HEAD_TARGET)
+        request_id = _get(exchange, &_REQUEST_ID)
+        vhost = _get(_get(exchange, &_VHOST), &_VHOST_NAME)
+        cluster = _get(_get(exchange, &_CLUSTER), &_CLUSTER_NAME)
+        backend = _get(backend, &_BACKEND_NAME)
+        termination = _get(exchange, &_TERMINATION)
         why = ""
-        minor = lemmytx_get(head, &_HEAD_MINOR)
-        tunnel = lemmytx_get(exchange, &_TUNNEL)
+        minor = _get(head, &_HEAD_MINOR)
+        tunnel = _get(exchange, &_TUNNEL)
         if not (
             _read(&of_client, client) and _read(&of_method, method) and _read(&of_authority, authority)
             and _read(&of_target, target) and _read(&of_request_id, request_id) and _read(&of_vhost, vhost)
             and _read(&of_cluster, cluster) and _read(&of_backend, backend) and _read(&of_termination, termination)
             and _read(&of_stamp, stamp) and _told(&agent, &referer, raw)
             and of_client.size and of_termination.size
-            and _count(&status, lemmytx_get(exchange, &_STATUS)) and _count(&sent, lemmytx_get(exchange, &_SENT))
-            and _count(&received, lemmytx_get(exchange, &_RECEIVED)) and _count(&attempts, lemmytx_get(exchange, &_ATTEMPTS))
-            and _time(&queue_time, lemmytx_get(exchange, &_QUEUE_TIME)) and _time(&connect_time, lemmytx_get(exchange, &_CONNECT_TIME))
-            and _time(&first_byte, lemmytx_get(exchange, &_FIRST_BYTE)) and _time(&total, lemmytx_get(exchange, &_TOTAL))
+            and _count(&status, _get(exchange, &_STATUS)) and _count(&sent, _get(exchange, &_SENT))
+            and _count(&received, _get(exchange, &_RECEIVED)) and _count(&attempts, _get(exchange, &_ATTEMPTS))
+            and _time(&queue_time, _get(exchange, &_QUEUE_TIME))
+            and _time(&connect_time, _get(exchange, &_CONNECT_TIME))
+            and _time(&first_byte, _get(exchange, &_FIRST_BYTE)) and _time(&total, _get(exchange, &_TOTAL))
         ):
             return self.twin.exchange(exchange)
         well = of_termination.size == 2 and of_termination.at[0] == 0x6F and of_termination.at[1] == 0x6B
         if not well:
-            why = lemmytx_get(exchange, &_WHY)
+            why = _get(exchange, &_WHY)
         if not _read(&of_why, why):
             return self.twin.exchange(exchange)
 
@@ -475,17 +478,17 @@ cdef class Combined(_Format):
             if second < 0.0:
                 return self.twin.exchange(exchange)
             self._tick(second)
-        head = lemmytx_get(exchange, &_HEAD)
-        raw = lemmytx_get(head, &_HEAD_RAW)
+        head = _get(exchange, &_HEAD)
+        raw = _get(head, &_HEAD_RAW)
         stamp = self.stamp
-        client = lemmytx_get(exchange, &_CLIENT)
-        method = lemmytx_get(head, &_HEAD_METHOD)
-        target = lemmytx_get(head, &_HEAD_TARGET)
-        minor = lemmytx_get(head, &_HEAD_MINOR)
+        client = _get(exchange, &_CLIENT)
+        method = _get(head, &_HEAD_METHOD)
+        target = _get(head, &_HEAD_TARGET)
+        minor = _get(head, &_HEAD_MINOR)
         if not (
             _read(&of_client, client) and _read(&of_method, method) and _read(&of_target, target)
             and _read(&of_stamp, stamp) and _told(&agent, &referer, raw) and of_client.size
-            and _count(&status, lemmytx_get(exchange, &_STATUS)) and _count(&sent, lemmytx_get(exchange, &_SENT))
+            and _count(&status, _get(exchange, &_STATUS)) and _count(&sent, _get(exchange, &_SENT))
         ):
             return self.twin.exchange(exchange)
 

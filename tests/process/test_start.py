@@ -203,7 +203,7 @@ class RefusalTests(SynchronousTestCase):
     def test_broken_plugin(self) -> None:
         """A plugin module that raises is told with its file, the reason and the line in it."""
         path = self.with_plugins(mine="import lemmytx\n\nraise RuntimeError('not today')\n")
-        lines = self.refused(path, commands=ALL)
+        lines = self.refused(path)
         self.assertEqual(1, len([line for line in lines if "plugins/mine.py" in line]), lines)
         self.assertIn("cannot be imported: RuntimeError: not today (line 3)", lines[0])
         self.assertNotIn("Traceback", "".join(lines))
