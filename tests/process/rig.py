@@ -18,7 +18,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -370,10 +369,3 @@ def has_ipv6() -> bool:
             return True
     except OSError:
         return False
-
-
-def seconds_of(call: Callable[[], object]) -> float:
-    """How long a call takes."""
-    begun = time.monotonic()
-    call()
-    return time.monotonic() - begun
