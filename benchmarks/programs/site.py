@@ -190,7 +190,7 @@ class Site:
         port = free_port()
         (self.folder / "repositories").mkdir()
         socket_path = self.folder / "git.sock"
-        self._begin("fcgiwrap", ["fcgiwrap", "-c", "2", "-s", f"unix:{socket_path}"])
+        self._begin("fcgiwrap", ["fcgiwrap", "-s", f"unix:{socket_path}"])
         until("fcgiwrap's socket", _START, socket_path.exists)
         where = subprocess.run(["git", "--exec-path"], capture_output=True, text=True, check=True, timeout=30)
         rest = _GIT.format(
