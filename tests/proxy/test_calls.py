@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from types import FrameType
 
+from lemmytx.http1 import codec
 from lemmytx.proxy.access_log import formatter
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Forwarding
@@ -85,8 +86,8 @@ class CallTests(ProxyCase):
         self.assertLessEqual(calls.total(), ALLOWED, calls)
 
     def test_browser(self) -> None:
-        """A browser's head costs no more calls than a short one."""
-        self.assertEqual(self.calls(BROWSER).total(), self.calls().total())
+        """A browser's head costs no more calls than a short one; the pure codec asks about two of its fields."""
+        self.assertLessEqual(self.calls(BROWSER).total(), self.calls().total() + (0 if codec.compiled else 2))
 
     def test_accessLog(self) -> None:
         """The JSON access log adds a handful, and the whole stays within what is allowed."""
