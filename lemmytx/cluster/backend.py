@@ -20,19 +20,19 @@ from lemmytx.cluster.passive import Passive
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.interfaces import ICandidate
 from lemmytx.net.network import Network
+from lemmytx.net.ticker import Ticker, Timed
 
 
-class Pooled(Protocol):
+class Pooled(Timed, Protocol):
     """
     An upstream, as far as a pool knows it.
 
     @ivar served: how many exchanges it has carried.
+    @ivar ticker: what tells it that it has been idle for too long; then it closes itself.
     """
 
     served: int
-
-    def wait(self, seconds: float) -> None:
-        """It goes into the pool: it closes itself after so many seconds without work."""
+    ticker: Ticker
 
     def close(self) -> None:
         """It is not needed any more."""
@@ -146,13 +146,19 @@ class Backend:
             return self.idle.pop()
         return None
 
-    def release(self, upstream: Pooled) -> None:
-        """An exchange ended and left its upstream in order, ready for the next."""
+    def release(self, upstream: Pooled, now: float) -> None:
+        """
+        An exchange ended and left its upstream in order, ready for the next.
+
+        @param now: the time on the upstream's ticker.
+        """
         self.active -= 1
         pool = self.pool
         if len(self.idle) < pool.limit and (not pool.requests or upstream.served < pool.requests):
             self.idle.append(upstream)
-            upstream.wait(pool.idle_time)
+            upstream.deadline = deadline = now + pool.idle_time
+            if deadline < upstream.check_at:
+                upstream.ticker.watch(upstream)
         else:
             upstream.close()
 

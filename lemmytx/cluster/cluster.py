@@ -135,7 +135,8 @@ class Cluster:
         suspects = [b for b in self.backends if b.passive.suspect]
         # A single request matters where a capacity can run out, where a backend is on trial (one request at a time),
         # and where the stand-ins have to do.
-        self._guarded = bool(suspects) or not self.candidates or any(b.capacity for b in self.backends)
+        ejected = any(b.passive.ejected for b in suspects)
+        self._guarded = ejected or not self.candidates or any(b.capacity for b in self.backends)
         self._recheck_at = min(
             (b.passive.until for b in suspects if b.passive.ejected and b.passive.until > now), default=inf
         )
@@ -252,7 +253,8 @@ class Cluster:
         """A backend that was suspect (C{backend.passive.suspect}) served an exchange."""
         if backend.passive.succeeded(self._seconds()):
             self._log.info("cluster {cluster}: backend {backend} is back", cluster=self.name, backend=backend.name)
-        self.changed()
+        if not backend.passive.suspect:
+            self.changed()
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name} candidates={len(self.candidates)}/{len(self.backends)} active={self.active}>"

@@ -13,6 +13,7 @@ C{tcp.Port}, C{tcp.Server} and C{tcp.Client} are meant to be subclassed in this 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp, unix
@@ -45,6 +46,9 @@ class SendsAtOnce(_Base):
     #: A write had to be queued. Whoever waits for the queue to empty sets it back.
     behind = False
 
+    #: Something waits to be sent, so what is written has to wait behind it.
+    _queueing = False
+
     #: A plain socket: bytes may go around us, from descriptor to descriptor (L{lemmytx.net.splice}).
     plain = True
 
@@ -60,7 +64,7 @@ class SendsAtOnce(_Base):
 
     def write(self, data: bytes) -> None:
         """Send what the socket takes now and queue the rest. See L{twisted.internet.interfaces.ITransport}."""
-        if self._tempDataBuffer or len(self.dataBuffer) != self.offset or not self.connected or self._writeDisconnected:
+        if self._queueing or not self.connected or self._writeDisconnected:
             tcp.Connection.write(self, data)
             return
         try:
@@ -73,8 +77,17 @@ class SendsAtOnce(_Base):
             self.failed_write = True
             sent = 0
         if sent < len(data):
-            self.behind = True
+            self.behind = self._queueing = True
             tcp.Connection.write(self, data[sent:])
+
+    def writeSequence(self, iovec: Iterable[bytes]) -> None:
+        """See L{twisted.internet.interfaces.ITransport}. In order with what L{write} sends."""
+        self.write(b"".join(iovec))
+
+    def stopWriting(self) -> None:
+        """Called by C{doWrite} when the queue is empty."""
+        self._queueing = False
+        super().stopWriting()
 
     def doRead(self) -> Any:
         """Called by the reactor when bytes have come."""

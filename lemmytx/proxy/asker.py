@@ -37,8 +37,12 @@ class Asker(Protocol):
     def half_close(self) -> None:
         """The backend's side of a tunnel has ended."""
 
-    def finished(self) -> None:
-        """The exchange is over and accounted for."""
+    def finished(self, now: float | None = None) -> None:
+        """
+        The exchange is over and accounted for.
+
+        @param now: the time on the ticker's clock, where the exchange has just looked at it.
+        """
 
     def listen_to(self, upstream: Upstream | None) -> None:
         """Pause this upstream whenever the client does not keep up; L{None}: there is nothing more to pause."""

@@ -108,23 +108,21 @@ class Downstream:
         """See L{makeConnection}."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Bytes came from the client."""
+        """
+        Bytes came from the client, or were left in the buffer (L{_next}): the beginning of a request, mostly all of
+        it.
+        """
         if self.exchange is not None or self._lingering or self._closing or self._behind:
             self._during(data)
             return
+        listener = self.listener
         if self._buffer:
             self._buffer += data
-            if not (b"\n" in data or b"\r" in data) and len(self._buffer) <= self.listener.limits.header_size:
+            if not (b"\n" in data or b"\r" in data) and len(self._buffer) <= listener.header_size:
                 return  # no line has ended: the codec would hardly get further than last time
             data = bytes(self._buffer)
-        self._read_head(data)
-
-    def _read_head(self, data: bytes) -> None:
-        """Begin an exchange, if a whole head is there. C{data} is everything that has come and not been used."""
-        listener = self.listener
-        limits = listener.limits
         try:
-            head = codec.request(data, self.peer.trusted, limits.header_size, limits.headers)
+            head = codec.request(data, self.peer.trusted, listener.header_size, listener.headers)
         except ProtocolError as error:
             self._reject(error.status, str(error))
             return
@@ -355,7 +353,7 @@ class Downstream:
             self._close = True
         if head.length >= 0:
             if not self._close and exchange.head.minor:
-                self.transport.write(b"%b\r\n%b" % (head.block, body) if head.dated else self._dated(head, body))
+                self.transport.write(head.block + b"\r\n" + body if head.dated else self._dated(head, body))
                 return
             framing = b""
         elif exchange.head.minor:
@@ -431,7 +429,7 @@ class Downstream:
         """See L{lemmytx.proxy.asker.Asker}."""
         self.transport.loseWriteConnection()
 
-    def finished(self) -> None:
+    def finished(self, now: float | None = None) -> None:
         """See L{lemmytx.proxy.asker.Asker}."""
         self.exchange = None
         self._expecting = False
@@ -442,9 +440,10 @@ class Downstream:
             else:
                 self._end_connection()
             return
-        self.deadline = self.listener.ticker.seconds() + self.listener.timeouts.keepalive
-        if self.deadline < self.check_at:
-            self.listener.ticker.watch(self)
+        listener = self.listener
+        self.deadline = deadline = (listener.ticker.seconds() if now is None else now) + listener.keepalive
+        if deadline < self.check_at:
+            listener.ticker.watch(self)
         if getattr(self.transport, "behind", False) and self._await_reader():
             return
         if self._buffer and not self._looping:
@@ -463,7 +462,7 @@ class Downstream:
                 break
             answers += 1
             data, self._buffer = bytes(self._buffer), b""
-            self._read_head(data)
+            self.dataReceived(data)
             if self.exchange is None and len(self._buffer) == len(data):
                 break  # only a part of a head
         self._looping = False

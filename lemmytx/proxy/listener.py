@@ -90,6 +90,10 @@ class Listener:
         self.ticker = ticker
         self.limits = resource.limits
         self.timeouts = resource.timeouts
+        # What every request asks for, at hand.
+        self.header_size = self.limits.header_size
+        self.headers = self.limits.headers
+        self.keepalive = self.timeouts.keepalive
         self.downstreams: set[Downstream] = set()
         self.nobody = Peer("")
         self._trusted = trusted

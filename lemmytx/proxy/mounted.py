@@ -176,7 +176,7 @@ class Mounted:
         """See L{open_tunnel}."""
         raise AssertionError("a tunnel without an upgrade")
 
-    def finished(self) -> None:
+    def finished(self, now: float | None = None) -> None:
         """See L{lemmytx.proxy.asker.Asker}."""
         self._exchange = None
 

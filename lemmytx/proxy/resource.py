@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 log = Logger(namespace="lemmytx.proxy")
 
+#: A response's head may be so many times as long as a request's, and have so many times as many fields: backends are
+#: trusted more than clients, and one that sets forty cookies should be served.
+HEAD_SHARE = 2
+
 #: Seconds without such trouble after which it is told again that there is nothing left to connect with.
 STARVED_AGAIN = 60.0
 
@@ -61,6 +65,7 @@ class ReverseProxyResource:
     """
     @ivar router: finds the route of a request.
     @ivar clusters: by name.
+    @ivar response_size: bytes that a response's head may have, C{response_fields}: fields.
     @ivar exchanges: how many are under way.
     @ivar unrouted: the traffic of requests that no vhost is for, and of those that were no HTTP.
     @ivar record: called with each L{Exchange} that has ended, for the access log; L{None} = nobody wants to know.
@@ -84,6 +89,8 @@ class ReverseProxyResource:
         self.forwarding = forwarding or Forwarding()
         self.limits = limits or Limits()
         self.timeouts = timeouts or Timeouts()
+        self.response_size = HEAD_SHARE * self.limits.header_size
+        self.response_fields = HEAD_SHARE * self.limits.headers
         self.exchanges = 0
         self.unrouted = Traffic()
         for vhost in router.vhosts:

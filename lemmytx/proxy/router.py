@@ -363,7 +363,7 @@ class Router:
         """
         vhost = self._hosts.get(head.host)
         if vhost is None:
-            vhost = self._fallback(head.host)
+            vhost = self._fallback(head.host) if self._wildcards else self._default
             if vhost is None:
                 return self.nothing
         return vhost.always or vhost.choose(head, client)

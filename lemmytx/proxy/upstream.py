@@ -40,10 +40,6 @@ from lemmytx.net.ticker import Ticker
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
 
-#: A response's head may be so many times as long as a request's, and have so many times as many fields: backends are
-#: trusted more than clients, and one that sets forty cookies should be served.
-HEAD_SHARE = 2
-
 log = Logger(namespace="lemmytx.proxy")
 
 #: Interim responses that one request may get. A backend that sends 1xx without end must not hold a client for ever.
@@ -91,17 +87,21 @@ class Upstream:
 
     # Requests
 
-    def carry(self, exchange: Exchange, wire: bytes) -> None:
+    def carry(self, exchange: Exchange, wire: bytes, deadline: float) -> None:
         """
         Send the beginning of a request.
 
         @param wire: its head, and as much of its body as there is.
+        @param deadline: when that is the whole request: until when the backend has to begin its answer, on the ticker's
+            clock; else L{math.inf}.
         """
         self.exchange = exchange
         self.served += 1
         self.answered = False
-        self.deadline = inf  # no longer that of an idle one
         self._interim = 0
+        self.deadline = deadline
+        if deadline < self.check_at:
+            self.ticker.watch(self)
         transport = self.transport
         transport.write(wire)
         self.refused = getattr(transport, "failed_write", False)
@@ -134,9 +134,6 @@ class Upstream:
         self.deadline = inf
 
     # The pool
-
-    #: See L{lemmytx.cluster.backend.Pooled}. What ends the wait is another matter, the time is not.
-    wait = await_response
 
     def close(self) -> None:
         """No more work for it. What is queued still gets out, but not for ever."""
@@ -175,15 +172,15 @@ class Upstream:
         if self.head is not None:
             self._body(exchange, data)
             return
-        limits = exchange.resource.limits
-        size_limit = HEAD_SHARE * limits.header_size
+        resource = exchange.resource
+        size_limit = resource.response_size
         if self._buffer:
             self._buffer += data
             if not (b"\n" in data or b"\r" in data) and len(self._buffer) <= size_limit:
                 return  # no line has ended: the codec would hardly get further than last time
             data = bytes(self._buffer)
         try:
-            head = codec.response(data, exchange.head.method == b"HEAD", size_limit, HEAD_SHARE * limits.headers)
+            head = codec.response(data, exchange.head.method == b"HEAD", size_limit, resource.response_fields)
         except ProtocolError as error:
             exchange.upstream_broke(error)
             return

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -11,6 +13,9 @@ from lemmytx.addresses import parse_url
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.passive import Passive
 from lemmytx.interfaces import ICandidate
+from lemmytx.net.ticker import Ticker
+
+TICKER = Ticker(Clock(), lambda: 100.0)
 
 
 class Upstream:
@@ -18,11 +23,9 @@ class Upstream:
 
     def __init__(self, served: int = 1) -> None:
         self.served = served
-        self.waits: list[float] = []
+        self.deadline = self.check_at = inf
+        self.ticker = TICKER
         self.closed = False
-
-    def wait(self, seconds: float) -> None:
-        self.waits.append(seconds)
 
     def close(self) -> None:
         self.closed = True
@@ -59,8 +62,8 @@ class PoolTests(SynchronousTestCase):
         for _ in (first, second):
             self.assertIsNone(one.acquire())
         self.assertEqual(one.active, 2)
-        one.release(first)
-        one.release(second)
+        one.release(first, 100.0)
+        one.release(second, 100.0)
         self.assertEqual((one.active, len(one.idle), one.reused), (0, 2, 0))
         self.assertIs(one.acquire(), second)
         self.assertEqual((one.active, len(one.idle), one.reused), (1, 1, 1))
@@ -71,9 +74,9 @@ class PoolTests(SynchronousTestCase):
         kept, closed = Upstream(), Upstream()
         for _ in (kept, closed):
             one.acquire()
-        one.release(kept)
-        one.release(closed)
-        self.assertEqual((kept.waits, kept.closed, closed.waits, closed.closed), ([7.0], False, [], True))
+        one.release(kept, 100.0)
+        one.release(closed, 100.0)
+        self.assertEqual((kept.deadline, kept.closed, closed.deadline, closed.closed), (107.0, False, inf, True))
         self.assertEqual(one.active, 0)
 
     def test_requests(self) -> None:
@@ -83,7 +86,7 @@ class PoolTests(SynchronousTestCase):
             one.acquire()
             one.idle.clear()
             upstream = Upstream(served)
-            one.release(upstream)
+            one.release(upstream, 100.0)
             self.assertEqual(upstream.closed, closed)
 
     def test_lost(self) -> None:
@@ -91,7 +94,7 @@ class PoolTests(SynchronousTestCase):
         one = backend()
         idle = Upstream()
         one.acquire()
-        one.release(idle)
+        one.release(idle, 100.0)
         one.lost(Upstream())
         self.assertEqual(len(one.idle), 1)
         one.lost(idle)
@@ -145,7 +148,7 @@ class PlaceTests(SynchronousTestCase):
         one.changed = lambda: heard.append(1)
         idle = Upstream()
         one.acquire()
-        one.release(idle)
+        one.release(idle, 100.0)
         one.moved((*one.addresses, "10.0.0.2"))
         self.assertEqual((idle.closed, len(heard)), (False, 1))
         one.moved(("10.0.0.3",))
