@@ -1,9 +1,11 @@
 """
 A file that takes one line per request and never makes a request wait.
 
-Lines are gathered in a list. A timer, or the list's size, hands them to a thread that does nothing but write. It is a
-thread of its own and not one of the reactor's pool: a pipe that nobody reads, or a dead network file system, may block
-it for ever, and then it must neither keep a worker from the resolver nor the process from ending.
+Lines are gathered in one buffer. In a list, the memory of each would be its own until the batch is written, and every
+request would write over memory that no cache holds. A timer, or the size, hands the buffer to a thread that does
+nothing but write. It is a thread of its own and not one of the reactor's pool: a pipe that nobody reads, or a dead
+network file system, may block it for ever, and then it must neither keep a worker from the resolver nor the process
+from ending.
 
 B{What cannot be written} (a full disk, a missing folder, no permission) is kept and tried again every second, up to
 L{LIMIT} bytes. Beyond that, new lines are dropped and counted until half of it has drained. Each of these states is
@@ -72,8 +74,7 @@ class LogFile:
         self.path = path
         self.dropped = 0
         self._limit = limit
-        self._lines: list[bytes] = []
-        self._size = 0
+        self._lines = bytearray()
         self._handed = 0
         self._dropping = 0
         self._trouble = ""
@@ -89,29 +90,28 @@ class LogFile:
 
     def append(self, line: bytes) -> None:
         """
-        One more line, with its line feed. Called once per request, on its way: it only appends to a list.
+        One more line, with its line feed. Called once per request, on its way: it only appends to a buffer.
         """
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size > BATCH:
+        lines = self._lines
+        lines += line
+        if len(lines) > BATCH:
             self.flush()
 
     def flush(self) -> None:
         """Hand what there is to the writer."""
-        lines = self._lines
-        if not lines:
+        if not self._lines:
             return
-        size = self._size
-        self._lines = []
-        self._size = 0
+        lines = bytes(self._lines)
+        self._lines.clear()
+        size = len(lines)
         waiting = self._handed - self._writer.written
         if waiting + size > (self._limit // 2 if self._dropping else self._limit):
-            self._drop(len(lines))
+            self._drop(lines.count(b"\n"))
             return
         if self._dropping:
             self._dropping_over()
         self._handed += size
-        self._writer.work.put(lines)
+        self._writer.work.put([lines])
 
     def reopen(self) -> None:
         """Whoever rotates logs has moved the file: what comes from now on goes into a new one of the old name."""
