@@ -85,8 +85,9 @@ class SendsAtOnce(_Base):
         self.write(b"".join(iovec))
 
     def stopWriting(self) -> None:
-        """Called by C{doWrite} when the queue is empty."""
-        self._queueing = False
+        """Called by C{doWrite} when the queue is empty, and by an abort, whatever is in it."""
+        # What an abort leaves there is a gap: nothing that is written after it may reach the other side.
+        self._queueing = bool(self._tempDataBuffer) or len(self.dataBuffer) != self.offset
         super().stopWriting()
 
     def doRead(self) -> Any:

@@ -81,6 +81,27 @@ class WriteTests(SynchronousTestCase):
         self.end.drain()
         self.assertEqual((self.end.got, self.end.fate), (b"hello", "closed"))
 
+    def test_sequence(self) -> None:
+        """A sequence waits behind what is queued, and what is written after it behind the sequence."""
+        self.end.socket.room = 3
+        self.wire.write(b"hello")
+        self.end.socket.room = 100
+        self.wire.writeSequence([b" ", b"wor"])
+        self.wire.write(b"ld")
+        self.loop.settle()
+        self.assertEqual(self.end.got, b"hello world")
+
+    def test_aborted(self) -> None:
+        """After an abort nothing is sent that would follow on a gap."""
+        self.end.socket.room = 3
+        self.wire.write(b"hello")
+        self.wire.abortConnection()
+        self.end.socket.room = 100
+        self.wire.write(b"late")
+        self.assertEqual(self.end.got, b"hel")
+        self.loop.settle()
+        self.assertEqual(self.end.got, b"hel")
+
     def test_halfClosed(self) -> None:
         """After the half close nothing more is sent."""
         self.wire.write(b"hello")
