@@ -17,7 +17,7 @@ from pathlib import Path
 
 from benchmarks.load import BROWSER, Burst, Sink, download, get, idle, upload, wrk
 from benchmarks.machine import Failed, Process, free_port, running
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import Peer
 
 #: Name of a figure to its heading and unit in a table.
 FIGURES = {
@@ -134,7 +134,8 @@ def _loaded(
     path: str, connections: int, size: int = 0, fields: tuple[str, ...] = ()
 ) -> Callable[[str, Bench], dict[str, list[Figures]]]:
     """
-    A case under load from wrk.
+    A case under load from wrk. Each round has processes of its own: where the parts of one lie in memory is a matter of
+    chance that makes a difference of several per cent for as long as it runs.
 
     @param size: of a large body: then CPU is counted by the bytes that arrived, since a turn that ends within bodies
         has cost more than its whole ones; 0 for small answers.
@@ -142,17 +143,19 @@ def _loaded(
 
     def run(case: str, bench: Bench) -> dict[str, list[Figures]]:
         found: dict[str, list[Figures]] = {}
-        with running([]) as started:
-            serving: dict[str, tuple[Process, int]] = {}
-            for peer in _wanted(case, bench):
-                try:
-                    serving[peer.name] = bench.start(peer, started, bench.origin)
-                    wrk(serving[peer.name][1], bench.other, path, connections, 1, fields)  # warm, not counted
-                except Failed as why:
-                    serving.pop(peer.name, None)
-                    bench.fails(case, peer, why)
-            for turn in _turns(bench, [PEERS[name] for name in serving]):
+        for turn in _turns(bench, _wanted(case, bench)):
+            with running([]) as started:
+                serving: dict[str, tuple[Process, int]] = {}
                 for peer in turn:
+                    try:
+                        serving[peer.name] = bench.start(peer, started, bench.origin)
+                        wrk(serving[peer.name][1], bench.other, path, connections, 1, fields)  # warm, not counted
+                    except Failed as why:
+                        serving.pop(peer.name, None)
+                        bench.fails(case, peer, why)
+                for peer in turn:
+                    if peer.name not in serving:
+                        continue
                     process, port = serving[peer.name]
                     before = process.cpu()
                     try:
@@ -163,10 +166,9 @@ def _loaded(
                     if not burst.requests or burst.failed:
                         bench.fails(case, peer, Failed(f"{burst.requests} answers, {burst.failed} failures in a turn"))
                         continue
-                    found.setdefault(peer.name, []).append(
-                        _figures(burst, process.cpu() - before, process.peak(), size)
-                    )
-                    bench.said(f"  {peer.name}: {_said(found[peer.name][-1])}")
+                    figures = _figures(burst, process.cpu() - before, process.peak(), size)
+                    found.setdefault(peer.name, []).append(figures)
+                    bench.said(f"  {peer.name}: {_said(figures)}")
         return found
 
     return run

@@ -2,7 +2,8 @@
 lemmytx beside nginx, HAProxy, Caddy and C{twisted.web}: C{python -m benchmarks.run}, or C{make bench}.
 
 Each proxy is one process on one core; wrk and the backend (nginx) are on another. Under load all proxies run at the
-same time and get their turns in a new order each round, so that a slow minute of the machine falls on all of them.
+same time and get their turns in a new order each round, so that a slow minute of the machine falls on all of them; and
+each round starts them anew, so that one process's luck with its memory is not the figure.
 Everything is on loopback, on ports that the system chose, in a temporary folder, and gone at the end.
 
 As root, peers that are missing are installed with apt-get (not with C{--no-install}); else the report names them.

@@ -31,7 +31,7 @@ from lemmytx.net.network import Network
 from lemmytx.net.resolve import Resolution
 from lemmytx.net.ticker import Ticker
 from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
-from lemmytx.proxy.access_log import formatter, rejection_formatter
+from lemmytx.proxy.access_log import appender, rejection_formatter
 from lemmytx.proxy.forward import Forwarding
 from lemmytx.proxy.listener import Connections, Listener
 from lemmytx.proxy.resource import ReverseProxyResource
@@ -202,11 +202,9 @@ class Proxy(MultiService):
         self._log_file: LogFile | None = None
         if configuration.access_log.format != "off":
             self._log_file = log_file = LogFile(configuration.access_log.path, reactor, reactor.callFromThread)
-            line = formatter(configuration.access_log.format)
             rejection = rejection_formatter(configuration.access_log.format)
-            append = log_file.append
-            self.resource.record = lambda exchange: append(line(exchange))
-            self.resource.reject_record = lambda rejected: append(rejection(rejected))
+            self.resource.record = log_file.recorder(appender(configuration.access_log.format))
+            self.resource.reject_record = lambda rejected: log_file.append(rejection(rejected))
         admin = configuration.admin
         wrong = check_admin(admin.endpoint, admin.tokens)
         if wrong is not None:

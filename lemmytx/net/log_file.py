@@ -22,6 +22,7 @@ import select
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -46,6 +47,8 @@ PATIENCE = 3.0
 MODE = 0o640
 
 STANDARD_OUTPUT = "-"
+
+T = TypeVar("T")
 
 
 class LogFile:
@@ -74,7 +77,7 @@ class LogFile:
         self.path = path
         self.dropped = 0
         self._limit = limit
-        self._lines = bytearray()
+        self._lines = bytearray()  # always the same object: recorders hold it
         self._handed = 0
         self._dropping = 0
         self._trouble = ""
@@ -90,12 +93,26 @@ class LogFile:
 
     def append(self, line: bytes) -> None:
         """
-        One more line, with its line feed. Called once per request, on its way: it only appends to a buffer.
+        One more line, with its line feed.
         """
         lines = self._lines
         lines += line
         if len(lines) > BATCH:
             self.flush()
+
+    def recorder(self, append: Callable[[T, bytearray], None]) -> Callable[[T], None]:
+        """
+        @param append: writes the line for an entry, with its line feed, to the end of a buffer.
+        @return: what does that with the buffer of this file. It is called once per request, on its way.
+        """
+        lines, flush = self._lines, self.flush
+
+        def record(entry: T) -> None:
+            append(entry, lines)
+            if len(lines) > BATCH:
+                flush()
+
+        return record
 
     def flush(self) -> None:
         """Hand what there is to the writer."""

@@ -12,13 +12,23 @@ C{tcp.Port}, C{tcp.Server} and C{tcp.Client} are meant to be subclassed in this 
 
 from __future__ import annotations
 
+import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet import main, tcp, unix
 
 from lemmytx.net.accepting import AcceptsWhileOpen
+
+#: L{socket.socket.recv} and L{socket.socket.send}, or the compiled ones that cost less around the system call.
+recv: Callable[[socket.socket, int], bytes] = socket.socket.recv
+send: Callable[[socket.socket, bytes], int] = socket.socket.send
+if not os.environ.get("LEMMYTX_PURE"):
+    try:
+        from lemmytx.net._calls import recv, send
+    except ImportError:  # built without a compiler: said then
+        pass
 
 #: How much one read may bring. The small size serves heads; a read that fills it is followed by large ones, since
 #: a body is then under way: one system call per 256 kB halves what 1 MB costs.
@@ -39,6 +49,9 @@ class SendsAtOnce(_Base):
     """
 
     read_size = SMALL_READ
+
+    _recv = staticmethod(recv)
+    _send = staticmethod(send)
 
     #: A write found the connection gone: the socket took nothing of it, and will take nothing more.
     failed_write = False
@@ -68,7 +81,7 @@ class SendsAtOnce(_Base):
             tcp.Connection.write(self, data)
             return
         try:
-            sent = self.socket.send(data)
+            sent = self._send(self.socket, data)
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -94,7 +107,7 @@ class SendsAtOnce(_Base):
         """Called by the reactor when bytes have come."""
         size = self.read_size
         try:
-            data = self.socket.recv(size)
+            data = self._recv(self.socket, size)
         except BlockingIOError:
             return None
         except OSError:

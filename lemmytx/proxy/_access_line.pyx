@@ -6,14 +6,15 @@ Its twins are the formats in there. They make the same, byte for byte, and they 
 text with something to escape, an exchange without a backend, a number beyond 64 bits. A differential test holds them
 together.
 
-Memory: each text is a L{Piece}, a pointer into an object that is kept until the line is done. A line is written where
-there is room for its pieces and for L{FRAME} bytes of what stands around them, so nothing has to be checked on the way.
+Memory: each text is a L{Piece}, a pointer into an object that is kept until the line is done. A line is written at the
+end of the buffer that gathers them, after that has grown by room for its pieces and for L{FRAME} bytes of what stands
+around them, so nothing has to be checked on the way; what it did not need is given back.
 Attributes are read out of their slots only where an object is of the very class that the slot is of; of any other
 object, and where the slot is empty, they are looked up as ever.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_GET_LENGTH
 from libc.string cimport memchr, memcpy, strlen
 
@@ -68,8 +69,6 @@ cdef enum:
     # What stands around the pieces: in JSON the names of the members and punctuation (some 350 bytes), the quotes of 13
     # pieces (26), four numbers of at most 19 digits, four times of at most 13, three digits of milliseconds.
     FRAME = 640
-    # Lines that cannot become longer are made on the stack.
-    SHORT = 4096
 
 #: The same, for a test.
 ROOM = FRAME
@@ -327,6 +326,21 @@ cdef unsigned char* _put_time(unsigned char* to, long long micros) noexcept nogi
     return _put_digits(to + 1, <unsigned int>(micros % 1000000), 6)
 
 
+cdef unsigned char* _grown(bytearray lines, Py_ssize_t room) except NULL:
+    """
+    @return: where the next line begins; so many bytes can be written there, and then L{_shrunk} is to be called.
+    """
+    cdef Py_ssize_t before = PyByteArray_GET_SIZE(lines)
+    PyByteArray_Resize(lines, before + room)
+    return <unsigned char*>PyByteArray_AS_STRING(lines) + before
+
+
+cdef int _shrunk(bytearray lines, unsigned char* end) except -1:
+    """The last line has become no longer than to C{end}."""
+    PyByteArray_Resize(lines, end - <unsigned char*>PyByteArray_AS_STRING(lines))
+    return 0
+
+
 cdef class _Format:
     """
     What both formats share.
@@ -358,8 +372,8 @@ cdef class _Format:
 cdef class JSON(_Format):
     """The JSON format."""
 
-    def exchange(self, exchange):
-        """See L{lemmytx.proxy.access_log.formatter}."""
+    def append(self, exchange, bytearray lines not None):
+        """See L{lemmytx.proxy.access_log.appender}."""
         cdef double now = self.seconds()
         cdef double second = <double><long long>now if 0.0 <= now < 1e15 else -2.0
         cdef object head, raw, client, method, authority, target, request_id, vhost, cluster, backend, termination, why
@@ -368,19 +382,17 @@ cdef class JSON(_Format):
         cdef Piece of_vhost, of_cluster, of_backend, of_termination, of_why
         cdef unsigned long long status, sent, received, attempts
         cdef long long queue_time, connect_time, first_byte, total
-        cdef unsigned char short[SHORT]
-        cdef unsigned char* line = short
         cdef unsigned char* to
         cdef Py_ssize_t room
         cdef bint minor, tunnel, well
 
         if second != self.second:
             if second < 0.0:
-                return self.twin.exchange(exchange)
+                return self.twin.append(exchange, lines)
             self._tick(second)
         backend = _get(exchange, &_BACKEND)
         if backend is None:
-            return self.twin.exchange(exchange)
+            return self.twin.append(exchange, lines)
         head = _get(exchange, &_HEAD)
         raw = _get(head, &_HEAD_RAW)
         stamp = self.stamp
@@ -408,23 +420,20 @@ cdef class JSON(_Format):
             and _time(&connect_time, _get(exchange, &_CONNECT_TIME))
             and _time(&first_byte, _get(exchange, &_FIRST_BYTE)) and _time(&total, _get(exchange, &_TOTAL))
         ):
-            return self.twin.exchange(exchange)
+            return self.twin.append(exchange, lines)
         well = of_termination.size == 2 and of_termination.at[0] == 0x6F and of_termination.at[1] == 0x6B
         if not well:
             why = _get(exchange, &_WHY)
         if not _read(&of_why, why):
-            return self.twin.exchange(exchange)
+            return self.twin.append(exchange, lines)
 
         room = (
             FRAME + of_stamp.size + of_client.size + of_method.size + of_authority.size + of_target.size
             + of_request_id.size + of_vhost.size + of_cluster.size + of_backend.size + of_termination.size + of_why.size
             + agent.size + referer.size
         )
-        if room > SHORT:
-            line = <unsigned char*>PyMem_Malloc(room)
-            if line == NULL:
-                raise MemoryError
-        to = _put_piece(_put(line, b'{"time":"'), &of_stamp)
+        to = _grown(lines, room)
+        to = _put_piece(_put(to, b'{"time":"'), &of_stamp)
         to = _put_digits(to, <unsigned int>((now - second) * 1000), 3)
         to = _put_quoted(_put(to, b'Z","client":'), &of_client)
         to = _put_quoted(_put(to, b',"method":'), &of_method)
@@ -451,32 +460,26 @@ cdef class JSON(_Format):
         to = _put_quoted(_put(to, b',"user_agent":'), &agent)
         to = _put_quoted(_put(to, b',"referer":'), &referer)
         to = _put(to, b"}\n")
-        try:
-            return PyBytes_FromStringAndSize(<const char*>line, to - line)
-        finally:
-            if line != short:
-                PyMem_Free(line)
+        _shrunk(lines, to)
 
 
 cdef class Combined(_Format):
     """The combined format."""
 
-    def exchange(self, exchange):
-        """See L{lemmytx.proxy.access_log.formatter}."""
+    def append(self, exchange, bytearray lines not None):
+        """See L{lemmytx.proxy.access_log.appender}."""
         cdef double now = self.seconds()
         cdef double second = <double><long long>now if 0.0 <= now < 1e15 else -2.0
         cdef object head, raw, client, method, target, stamp
         cdef Piece agent, referer, of_stamp, of_client, of_method, of_target
         cdef unsigned long long status, sent
-        cdef unsigned char short[SHORT]
-        cdef unsigned char* line = short
         cdef unsigned char* to
         cdef Py_ssize_t room
         cdef bint minor
 
         if second != self.second:
             if second < 0.0:
-                return self.twin.exchange(exchange)
+                return self.twin.append(exchange, lines)
             self._tick(second)
         head = _get(exchange, &_HEAD)
         raw = _get(head, &_HEAD_RAW)
@@ -490,14 +493,10 @@ cdef class Combined(_Format):
             and _read(&of_stamp, stamp) and _told(&agent, &referer, raw) and of_client.size
             and _count(&status, _get(exchange, &_STATUS)) and _count(&sent, _get(exchange, &_SENT))
         ):
-            return self.twin.exchange(exchange)
+            return self.twin.append(exchange, lines)
 
         room = FRAME + of_stamp.size + of_client.size + of_method.size + of_target.size + agent.size + referer.size
-        if room > SHORT:
-            line = <unsigned char*>PyMem_Malloc(room)
-            if line == NULL:
-                raise MemoryError
-        to = _put_piece(line, &of_client)
+        to = _put_piece(_grown(lines, room), &of_client)
         to = _put_piece(_put(to, b" - - "), &of_stamp)
         to = _put_piece(_put(to, b' "'), &of_method)
         to = _put_piece(_put(to, b" "), &of_target)
@@ -509,8 +508,4 @@ cdef class Combined(_Format):
         to = _put(to, b'" "')
         to = _put_piece(to, &agent) if agent.size else _put(to, b"-")
         to = _put(to, b'"\n')
-        try:
-            return PyBytes_FromStringAndSize(<const char*>line, to - line)
-        finally:
-            if line != short:
-                PyMem_Free(line)
+        _shrunk(lines, to)

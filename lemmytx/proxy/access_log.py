@@ -63,25 +63,27 @@ _Place = tuple[str | None, str | None, str | None]
 _UNIX = "unix:"
 
 
-def formatter(name: str, seconds: Callable[[], float] = time.time) -> Callable[[Exchange], bytes]:
+def appender(name: str, seconds: Callable[[], float] = time.time) -> Callable[[Exchange, bytearray], None]:
     """
     @param name: one of L{FORMATS}.
     @param seconds: the time of day, in seconds since 1970.
-    @return: what makes a line, with its line feed, of an exchange that has ended. It never raises.
+    @return: what makes a line, with its line feed, of an exchange that has ended, at the end of a buffer. (As an object
+        of its own, each line would be copied once more, and first be written where no cache holds the memory.) It never
+        raises.
     @raise ValueError: when there is no such format.
     """
     if name == "json":
         json_format = _JSON(seconds)
-        return json_format.exchange if _access_line is None else _access_line.JSON(json_format).exchange
+        return json_format.append if _access_line is None else _access_line.JSON(json_format).append
     if name == "combined":
         combined = _Combined(seconds)
-        return combined.exchange if _access_line is None else _access_line.Combined(combined).exchange
+        return combined.append if _access_line is None else _access_line.Combined(combined).append
     raise ValueError(f"found {name!r}; write one of {', '.join(FORMATS)}")
 
 
 def rejection_formatter(name: str, seconds: Callable[[], float] = time.time) -> Callable[[Rejection], bytes]:
     """
-    The same for requests that never became an exchange. Parameters as for L{formatter}.
+    The same for requests that never became an exchange. Parameters as for L{appender}; the line is returned.
     """
     if name == "json":
         return _JSON(seconds).rejection
@@ -126,8 +128,12 @@ class _Combined:
         self._second = -1
         self._stamp = b""
 
+    def append(self, exchange: Exchange, lines: bytearray) -> None:
+        """See L{appender}."""
+        lines += self.exchange(exchange)
+
     def exchange(self, exchange: Exchange) -> bytes:
-        """See L{formatter}."""
+        """The line of an exchange."""
         return self._line(exchange.client, exchange.head, exchange.status, exchange.sent)
 
     def rejection(self, rejection: Rejection) -> bytes:
@@ -225,8 +231,12 @@ class _JSON:
         self._stamp = b""
         self._places: dict[_Place, bytes] = {}
 
+    def append(self, exchange: Exchange, lines: bytearray) -> None:
+        """See L{appender}."""
+        lines += self.exchange(exchange)
+
     def exchange(self, exchange: Exchange) -> bytes:
-        """See L{formatter}."""
+        """The line of an exchange."""
         now = self.seconds()
         second = int(now)
         if second != self._second:

@@ -70,6 +70,19 @@ class LogFileTests(SynchronousTestCase):
         """The log's messages, by their formats."""
         return [event["log_format"].format(**event) for event in self.events]
 
+    def test_recorder(self) -> None:
+        """A recorder's lines come between the others, in order, and a full buffer is handed on without the timer."""
+        log = self.open()
+        record = log.recorder(lambda entry, lines: lines.extend(b"%d\n" % entry))
+        log.append(b"0\n")
+        for entry in range(1, BATCH):
+            record(entry)
+        through = log._handed
+        self.assertGreater(through, BATCH)
+        self.drain(log)
+        with open(self.path, "rb") as file:
+            self.assertEqual([int(line) for line in file], list(range(BATCH)))
+
     def test_lines_in_order(self) -> None:
         """Lines stand in the file in the order in which they came, all of them, once it is closed."""
         log = self.open()

@@ -207,3 +207,46 @@ class SocketTests(NetCase):
             self.assertEqual(len(server.data), 1_000_000)
             server.transport.write(b"answer")  # type: ignore[union-attr]
             await client.when(lambda client=client: client.data == b"answer")  # type: ignore[misc]
+
+
+class CallsTests(SynchronousTestCase):
+    """L{lemmytx.net._calls}: what the standard library's calls do, on real sockets."""
+
+    if transports.recv is socket.socket.recv:
+        skip = "no extension was compiled here; the standard library's calls are used"
+
+    def setUp(self) -> None:
+        self.one, self.other = socket.socketpair()
+        for end in (self.one, self.other):
+            end.setblocking(False)
+            self.addCleanup(end.close)
+
+    def test_through(self) -> None:
+        """What is sent comes, short or long, whatever kind of bytes it is."""
+        for size in (1, 1000, 16 * 1024, 16 * 1024 + 1, 65536):
+            for kind in (bytes, bytearray, memoryview):
+                data = kind(b"%d" % (size % 10) * size)
+                self.assertEqual(transports.send(self.one, data), size)
+                got = b""
+                while len(got) < size:
+                    got += transports.recv(self.other, 200_000 if len(got) else 65536)
+                self.assertEqual(got, bytes(data))
+
+    def test_part(self) -> None:
+        """No more is read than was asked for, and the end is no bytes."""
+        transports.send(self.one, b"hello")
+        self.assertEqual([transports.recv(self.other, 3), transports.recv(self.other, 3)], [b"hel", b"lo"])
+        self.one.close()
+        self.assertEqual(transports.recv(self.other, 3), b"")
+
+    def test_errors(self) -> None:
+        """Errors are those of the standard library; a closed socket's number is not used again."""
+        self.assertRaises(BlockingIOError, transports.recv, self.other, 10)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                transports.send(self.one, b"x" * 10_000)
+        self.other.close()
+        self.assertRaises(BrokenPipeError, transports.send, self.one, b"x")
+        self.one.close()
+        for call, argument in ((transports.send, b"x"), (transports.recv, 10)):
+            self.assertRaises((OSError, ValueError), call, self.one, argument)  # type: ignore[operator]

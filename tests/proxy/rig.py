@@ -179,6 +179,8 @@ class Wire(SendsAtOnce, tcp.Connection):
     """A transport on a L{Socket}. Not plain: bytes in memory cannot be spliced."""
 
     plain = False
+    _recv = staticmethod(Socket.recv)  # type: ignore[assignment]  # of a socket that is in memory
+    _send = staticmethod(Socket.send)  # type: ignore[assignment]
 
     def __init__(self, loop: Loop, protocol: Any, address: str = "192.0.2.1") -> None:
         tcp.Connection.__init__(self, Socket(), protocol, loop)  # type: ignore[arg-type]  # as far as it is needed

@@ -19,7 +19,7 @@ from lemmytx.cluster.cluster import Cluster
 from lemmytx.http1 import codec
 from lemmytx.message import RequestHead
 from lemmytx.proxy import access_log
-from lemmytx.proxy.access_log import FORMATS, formatter, rejection_formatter
+from lemmytx.proxy.access_log import FORMATS, appender, rejection_formatter
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.resource import Rejection
 from lemmytx.proxy.router import Vhost
@@ -93,9 +93,17 @@ def read(*fields: bytes, start: bytes = b"GET /a?b=c HTTP/1.1") -> RequestHead:
     return head
 
 
+def made(append: Any, exchange: Any) -> bytes:
+    """The line that it makes behind others, which it leaves as they are."""
+    lines = bytearray(b"before\n")
+    append(exchange, lines)
+    assert lines.startswith(b"before\n")
+    return bytes(lines[7:])
+
+
 def line(form: str, exchange: Any, now: float = NOW) -> str:
     """The line of an exchange."""
-    return formatter(form, lambda: now)(exchange).decode("utf-8")
+    return made(appender(form, lambda: now), exchange).decode("utf-8")
 
 
 def parsed(exchange: Any, now: float = NOW) -> dict[str, Any]:
@@ -171,12 +179,12 @@ class CombinedTests(ZoneMixin):
     def test_time_goes_on(self) -> None:
         """The time is made once a second, and each second anew."""
         now = NOW
-        make = formatter("combined", lambda: now)
-        self.assertIn(b":23:50:00 ", make(Ended(read())))  # type: ignore[arg-type]
+        make = appender("combined", lambda: now)
+        self.assertIn(b":23:50:00 ", made(make, Ended(read())))
         now += 0.75
-        self.assertIn(b":23:50:01 ", make(Ended(read())))  # type: ignore[arg-type]
+        self.assertIn(b":23:50:01 ", made(make, Ended(read())))
         now -= 3600
-        self.assertIn(b":22:50:01 ", make(Ended(read())))  # type: ignore[arg-type]
+        self.assertIn(b":22:50:01 ", made(make, Ended(read())))
 
     def test_rejection(self) -> None:
         """A request that could not be read has a line as well, with what was understood of it."""
@@ -305,19 +313,19 @@ class JSONTests(SynchronousTestCase):
 
     def test_places(self) -> None:
         """Names that need escapes get them, and one exchange's do not stand in another's line."""
-        make = formatter("json", lambda: NOW)
+        make = appender("json", lambda: NOW)
         for name in ("web1", 'b"\\', "web2", "é", "web1"):
             exchange = Ended(read(), backend=Named(name))
-            self.assertEqual(json.loads(make(exchange))["backend"], name)  # type: ignore[arg-type]
+            self.assertEqual(json.loads(made(make, exchange))["backend"], name)  # type: ignore[arg-type]
 
     def test_many_places(self) -> None:
         """However many names come along, what is kept of them is bounded."""
         self.patch(access_log, "_access_line", None)
-        make = formatter("json", lambda: NOW)
+        make = appender("json", lambda: NOW)
         head = read()
         for number in range(5000):
             exchange = Ended(head, backend=Named(f"b{number}"))
-            self.assertIn(b'"backend":"b%d"' % number, make(exchange))  # type: ignore[arg-type]
+            self.assertIn(b'"backend":"b%d"' % number, made(make, exchange))  # type: ignore[arg-type]
         self.assertLess(len(make.__self__._places), 5000)  # type: ignore[attr-defined]
 
     def test_tunnel(self) -> None:
@@ -371,7 +379,7 @@ class BothTests(SynchronousTestCase):
 
     def test_unknown(self) -> None:
         """A format that there is not is refused with the names of those that there are."""
-        for make in (formatter, rejection_formatter):
+        for make in (appender, rejection_formatter):
             error = self.assertRaises(ValueError, make, "clf")
             self.assertEqual(str(error), "found 'clf'; write one of combined, json")
 
@@ -400,14 +408,14 @@ class BothTests(SynchronousTestCase):
         head.target, head.authority = target, host
         head.raw = b"User-Agent: %b\r\nReferer: %b\r\n" % (agent, referer)
         exchange = Ended(head, request_id=request_id, why=why, termination=termination)
-        text = formatter("json", lambda: NOW)(exchange)  # type: ignore[arg-type]
+        text = made(appender("json", lambda: NOW), exchange)  # type: ignore[arg-type]
         self.assertEqual(text.count(b"\n"), 1)
         members = json.loads(text.decode("ascii"))
         self.assertEqual(list(members), [name for name in (*MEMBERS[:19], "why", *MEMBERS[19:])
                                          if name != "why" or termination != "ok"])  # fmt: skip
         self.assertEqual(members["target"], target.decode("utf-8", "backslashreplace"))
         self.assertEqual(members["host"], host.decode("utf-8", "backslashreplace") or None)
-        text = formatter("combined", lambda: NOW)(exchange)  # type: ignore[arg-type]
+        text = made(appender("combined", lambda: NOW), exchange)  # type: ignore[arg-type]
         found = COMBINED.fullmatch(text.decode("ascii"))
         assert found is not None, text
         restored = re.sub(rb"\\x(..)", lambda code: bytes([int(code[1], 16)]), found["request"].encode())
@@ -432,7 +440,7 @@ class Unasked:
         self.seconds = lambda: NOW
         self.stamp = pure(form).stamp
 
-    def exchange(self, exchange: Any) -> bytes:
+    def append(self, exchange: Any, lines: bytearray) -> None:
         """Never called."""
         raise AssertionError("this line should be made by the compiled twin")
 
@@ -506,14 +514,14 @@ class CompiledTests(ZoneMixin):
         for form in FORMATS:
             twin = pure(form, now)
             expected = twin.exchange(exchange)
-            self.assertTrue(fast(form, twin).exchange(exchange) == expected, expected[:2000])
-            self.assertTrue(fast(form, twin).exchange(real(exchange)) == expected, expected[:2000])
+            self.assertTrue(made(fast(form, twin).append, exchange) == expected, expected[:2000])
+            self.assertTrue(made(fast(form, twin).append, real(exchange)) == expected, expected[:2000])
 
     def test_at_work(self) -> None:
         """Where it is built, it is taken."""
         self.patch(access_log, "_access_line", compiled)
         for form in FORMATS:
-            self.assertEqual(type(formatter(form).__self__).__module__, "lemmytx.proxy._access_line")  # type: ignore[attr-defined]
+            self.assertEqual(type(appender(form).__self__).__module__, "lemmytx.proxy._access_line")  # type: ignore[attr-defined]
 
     def test_by_itself(self) -> None:
         """Ordinary lines, and those of most failures, are made without the Python twin, and are the same."""
@@ -521,8 +529,8 @@ class CompiledTests(ZoneMixin):
             for form in FORMATS:
                 exchange = make()
                 expected = pure(form).exchange(exchange)
-                self.assertEqual(fast(form, Unasked(form)).exchange(exchange), expected, name)
-                self.assertEqual(fast(form, Unasked(form)).exchange(real(exchange)), expected, name)
+                self.assertEqual(made(fast(form, Unasked(form)).append, exchange), expected, name)
+                self.assertEqual(made(fast(form, Unasked(form)).append, real(exchange)), expected, name)
 
     def test_by_the_twin(self) -> None:
         """What is rare is made by the Python twin."""
@@ -533,7 +541,7 @@ class CompiledTests(ZoneMixin):
             browser(sent=-1),
         ):
             for form in FORMATS:
-                self.assertRaises(AssertionError, fast(form, Unasked(form)).exchange, exchange)
+                self.assertRaises(AssertionError, made, fast(form, Unasked(form)).append, exchange)
             self.same(exchange)
         for exchange in (
             browser(backend=None),
@@ -542,7 +550,7 @@ class CompiledTests(ZoneMixin):
             browser(termination="x", why="\n"),
             browser(backend=Named('"')),
         ):
-            self.assertRaises(AssertionError, fast("json", Unasked("json")).exchange, exchange)
+            self.assertRaises(AssertionError, made, fast("json", Unasked("json")).append, exchange)
             self.same(exchange)
 
     @settings(max_examples=600, deadline=None, derandomize=True)
@@ -612,31 +620,31 @@ class CompiledTests(ZoneMixin):
         head = read(b"User-Agent: a", b"Referer: b", start=b"A /t HTTP/1.1")
         exchange = Ended(head, termination="t", why="w", client="c", request_id=b"i", vhost=Named("v"), **most)
         for form in FORMATS:
-            self.assertLess(len(fast(form, Unasked(form)).exchange(exchange)), compiled.ROOM)
+            self.assertLess(len(made(fast(form, Unasked(form)).append, exchange)), compiled.ROOM)
 
     def test_wrong_types(self) -> None:
         """What is no exchange, or has something else where text or numbers belong, is an error and no more."""
         for form in FORMATS:
             for wrong in (None, 3, object()):
-                self.assertRaises(AttributeError, fast(form, Unasked(form)).exchange, wrong)
+                self.assertRaises(AttributeError, made, fast(form, Unasked(form)).append, wrong)
             for name in ("method", "target", "raw"):
                 for value in (None, bytearray(b"GET"), 3):
                     head = read()
                     setattr(head, name, value)
-                    self.assertRaises(AssertionError, fast(form, Unasked(form)).exchange, Ended(head))
-            self.assertRaises(TypeError, fast(form, Unasked(form)).exchange, Ended(read(), status="200"))
+                    self.assertRaises(AssertionError, made, fast(form, Unasked(form)).append, Ended(head))
+            self.assertRaises(TypeError, made, fast(form, Unasked(form)).append, Ended(read(), status="200"))
             headless, unanswered = real(browser()), real(browser())
             headless.head = None  # type: ignore[assignment]
             del unanswered.status
             for exchange in (headless, unanswered, Exchange.__new__(Exchange)):
-                self.assertRaises(AttributeError, fast(form, Unasked(form)).exchange, exchange)
+                self.assertRaises(AttributeError, made, fast(form, Unasked(form)).append, exchange)
             for now in (-1.0, 1e300, float("nan"), float("inf")):
                 twin = Unasked(form)
                 twin.seconds = lambda: now  # noqa: B023
-                self.assertRaises(AssertionError, fast(form, twin).exchange, Ended(read()))
+                self.assertRaises(AssertionError, made, fast(form, twin).append, Ended(read()))
             twin = Unasked(form)
             twin.stamp = lambda second: None
-            self.assertRaises(AssertionError, fast(form, twin).exchange, Ended(read()))
+            self.assertRaises(AssertionError, made, fast(form, twin).append, Ended(read()))
 
     def test_no_leak(self) -> None:
         """Ten thousand lines of all kinds leave no block of memory behind."""
@@ -645,10 +653,10 @@ class CompiledTests(ZoneMixin):
         formats = [fast(form, pure(form)) for form in FORMATS]
 
         def once() -> None:
-            for made in formats:
+            for form in formats:
                 for exchange in exchanges:
                     try:
-                        made.exchange(exchange)
+                        made(form.append, exchange)
                     except AttributeError:
                         self.assertIsNone(exchange)
 

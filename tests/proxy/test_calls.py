@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from lemmytx.http1 import codec
-from lemmytx.proxy.access_log import formatter
+from lemmytx.proxy.access_log import appender
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Forwarding
 from tests.proxy.rig import GET, OK, ProxyCase
@@ -92,12 +92,12 @@ class CallTests(ProxyCase):
     def test_accessLog(self) -> None:
         """The JSON access log adds a handful, and the whole stays within what is allowed."""
         without = self.calls().total()
-        line = formatter("json")
-        lines: list[bytes] = []
-        calls = self.calls(record=lambda exchange: lines.append(line(exchange)))
+        append = appender("json")
+        lines = bytearray()
+        calls = self.calls(record=lambda exchange: append(exchange, lines))
         self.assertLessEqual(calls.total(), ALLOWED, calls)
         self.assertLessEqual(calls.total() - without, 12, calls)
-        self.assertEqual(len(lines), EXCHANGES + 1)
+        self.assertEqual(lines.count(b"\n"), EXCHANGES + 1)
 
     def test_forwarded(self) -> None:
         """Forwarded costs two calls."""
