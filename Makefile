@@ -12,6 +12,8 @@ FLOOR ?= 90
 PURE_TESTS ?= tests.http1 tests.proxy
 # Arguments of `make bench`, such as BENCH="--quick".
 BENCH ?=
+# Arguments of `make drills`, such as DRILLS="--only upgrade".
+DRILLS ?=
 # Arguments of `make programs`, such as PROGRAMS="--size 50000000".
 PROGRAMS ?=
 
@@ -21,7 +23,7 @@ INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.p
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench programs docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench drills programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -30,6 +32,7 @@ help:
 	@echo 'make run     the proxy with two demo backends: http://127.0.0.1:8080/'
 	@echo 'make test    everything that CI checks'
 	@echo 'make bench   lemmytx beside nginx, HAProxy, Caddy and twisted.web (BENCH="--quick" for a rough picture)'
+	@echo 'make drills  reloads, upgrades, killed workers and stops under load (DRILLS="--quick" for the short form)'
 	@echo 'make programs  lemmytx in front of JupyterLab, pypiserver, git and nginx, with their usual clients'
 	@echo 'make docs    the documents, into $(BUILD)/docs'
 	@echo 'make clean   removes what the others made'
@@ -42,6 +45,9 @@ test: lint types layers fragments docs wheel trial
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run $(BENCH)
+
+drills: $(VENV)/.run
+	$(BIN)/python -m benchmarks.drills $(DRILLS)
 
 programs: $(VENV)/.run $(VENV)/.programs
 	$(BIN)/python -m benchmarks.programs --python $(VENV)/programs/bin/python $(PROGRAMS)

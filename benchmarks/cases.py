@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,8 +90,8 @@ class Bench:
         """
         if peer.name in self.stillborn:
             raise Failed("did not start in an earlier case")
-        folder = self.folder / f"peer{free_port()}"
-        folder.mkdir(mode=0o755)
+        folder = Path(tempfile.mkdtemp(prefix="peer", dir=self.folder))
+        folder.chmod(0o755)  # nginx's worker, which is another user under root, reads here
         port = free_port()
         process = peer.start(folder, self.core, port, backend)
         started.append(process)

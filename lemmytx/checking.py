@@ -9,12 +9,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from twisted.internet.endpoints import serverFromString
-
 from lemmytx import config
 from lemmytx.admin.access import check_admin
 from lemmytx.interfaces import ISchedulerPlugin
 from lemmytx.model import Configuration
+from lemmytx.net import activation
 from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
 
 # A parser is anyone's plugin, and Twisted's own raise whatever the missing or odd part led to.
@@ -33,8 +32,7 @@ def check_endpoint(description: str) -> str | None:
     if tcp is not None and not (tcp["port"].isdecimal() and int(tcp["port"]) <= 65535):
         return f"found {description!r}; a port is a number from 0 (the system chooses) to 65535, as in 'tcp:8080'"
     try:
-        # The endpoint keeps its reactor for later, and nothing is opened here, so none is needed.
-        serverFromString(None, description)
+        activation.parse(description)
     except _ODD as error:
         return f"found {description!r}; that is not an endpoint description as in 'tcp:8080': {_reason(error)}"
     return None

@@ -13,9 +13,10 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from lemmytx import __version__, config
+from lemmytx.admin import terminal
 from lemmytx.admin.tokens import hash_token, new_token
 from lemmytx.model import Configuration
 
@@ -43,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("schema", help="print the configuration's JSON Schema")
     commands.add_parser("demo", help="a proxy with two demo backends on loopback")
 
+    _add_asking(commands, "reload", "have what runs read its configuration again", 90)
+    _add_asking(commands, "upgrade", "replace what runs by the program as it is installed now", 150)
+
     token = commands.add_parser("token", help="make tokens for the admin side")
     actions = token.add_subparsers(dest="action", required=True, metavar="ACTION")
     new = actions.add_parser("new", help="print a new token, once, and its hash for the configuration")
@@ -50,6 +54,33 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("--role", required=True, choices=["read", "operate", "admin"])
     new.add_argument("--json", action="store_true", help="print token and hash as JSON, for scripts")
     return parser
+
+
+def _add_asking(commands: Any, name: str, text: str, timeout: int) -> None:
+    """A command that asks an instance which runs."""
+    command = commands.add_parser(
+        name, help=text, epilog=f"A token comes from --token-file, or from ${terminal.TOKEN} in the environment."
+    )
+    where = command.add_mutually_exclusive_group()
+    where.add_argument("--config", metavar="FILE", help="its configuration, which says where its admin side is")
+    where.add_argument(
+        "--admin", metavar="URL", help=f"its admin side (default: {terminal.DEFAULT}), or http+unix:///PATH"
+    )
+    command.add_argument("--token-file", metavar="FILE", help="a file with the token")
+    command.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=timeout, help="for an answer (default: %(default)s)"
+    )
+
+
+def _seconds(text: str) -> float:
+    """A number of seconds that can be waited."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"found {text!r}; write a number of seconds, as in 60")
+    return seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,6 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except config.ConfigurationError as error:
         print(error, file=sys.stderr)
+        return 1
+    except terminal.CannotAsk as error:
+        print("\n".join(error.reasons), file=sys.stderr)
         return 1
     except BrokenPipeError:
         # "lemmy schema | head": the reader has what it wanted. Nothing more can be written, not even at exit.
@@ -83,6 +117,10 @@ def _carry_out(chosen: argparse.Namespace) -> int:
         return 0
     if chosen.command == "demo":
         return demo()
+    if chosen.command in ("reload", "upgrade"):
+        url = chosen.admin or (terminal.url_of(chosen.config) if chosen.config else terminal.DEFAULT)
+        remote = terminal.Remote(url, terminal.read_token(chosen.token_file), chosen.timeout)
+        return reload(remote) if chosen.command == "reload" else upgrade(remote)
     return token_new(chosen.name, chosen.role, chosen.json)
 
 
@@ -141,6 +179,27 @@ def demo() -> int:
     from lemmytx.demo import main as run_demo
 
     return run_demo()
+
+
+def reload(remote: terminal.Remote) -> int:
+    """
+    Has an instance read its configuration again, and prints what changed.
+
+    @raise terminal.CannotAsk: with everything that is wrong; nothing has changed then.
+    """
+    for line in remote.post("/api/v1/config/reload", "changed") or ["nothing changed"]:
+        print(line)
+    return 0
+
+
+def upgrade(remote: terminal.Remote) -> int:
+    """
+    Has an instance hand over to a new process.
+
+    @raise terminal.CannotAsk: with what went wrong; the old one goes on then.
+    """
+    print(f"process {remote.post('/api/v1/upgrade', 'pid')} serves now; the old one ends what it has")
+    return 0
 
 
 def token_new(name: str, role: str, as_json: bool) -> int:

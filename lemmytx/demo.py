@@ -89,7 +89,7 @@ def main() -> int:
 
 def run(reactor: Any) -> int:
     """The demo on a reactor that is installed and does not run yet."""
-    from lemmytx import assemble
+    from lemmytx.instance import build
 
     warnings = FilteringLogObserver(
         textFileLogObserver(sys.stderr), [LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)]
@@ -97,9 +97,9 @@ def run(reactor: Any) -> int:
     globalLogBeginner.beginLoggingTo([warnings], redirectStandardIO=False)
     backends = [reactor.listenTCP(0, Site(Greeting(name)), interface="127.0.0.1") for name in ("alice", "bob")]
     text = CONFIGURATION.format(*(port.getHost().port for port in backends))
-    proxy = assemble.proxy(config.read(text.encode(), "demo"), (), reactor)
+    instance = build(config.read(text.encode(), "demo"), "", reactor)
     services = MultiService()
-    proxy.setServiceParent(services)
+    instance.setServiceParent(services)
     services.startService()
     print(WELCOME, flush=True)
     reactor.addSystemEventTrigger("before", "shutdown", services.stopService)

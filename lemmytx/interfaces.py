@@ -7,6 +7,9 @@ anything, and nothing here needs Twisted.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import Any
+
 from zope.interface import Attribute, Interface
 
 
@@ -69,4 +72,67 @@ class ISchedulerPlugin(Interface):
         @param options: what the configuration says beside the name.
         @return: a new L{IScheduler}.
         @raise ValueError: with a text for the user, when the options do not fit: which, what was found, what fits.
+        """
+
+
+class Refused(Exception):
+    """
+    What was asked of an L{IInstance} cannot be done, and nothing has changed.
+
+    @ivar reasons: for the user, one line each.
+    """
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__(*reasons)
+        self.reasons = reasons
+
+    def __str__(self) -> str:
+        return "\n".join(self.reasons)
+
+
+class Busy(Refused):
+    """It cannot be done now, because something of the kind is under way."""
+
+
+class IInstance(Interface):
+    """
+    All that serves by one configuration, be it one process or several: as the admin side, signals and an upgrade see
+    it.
+    """
+
+    def ready() -> str | None:
+        """
+        @return: why it cannot serve now, for people; L{None} when it can.
+        """
+
+    def snapshot() -> Awaitable[Any]:
+        """
+        @return: the L{lemmytx.proxy.snapshot.Snapshot} of the whole.
+        """
+
+    def workers() -> list[dict[str, Any]]:
+        """
+        The serving processes, as they were at the last L{snapshot}.
+
+        @return: for each C{id}, C{pid}, C{uptime_sec}, C{downstreams}, C{exchanges} and C{restarts}; empty when
+            there is one process that does everything.
+        """
+
+    def reload() -> Awaitable[list[str]]:
+        """
+        Read the configuration again and apply what changed; everywhere or nowhere. Whoever asked may be gone before
+        it is done, which changes nothing.
+
+        @return: what changed, one line each; empty when nothing did. It fails with
+            L{lemmytx.config.ConfigurationError} or L{Refused}, and with L{Busy} while another one runs. Either way
+            it is in the log.
+        """
+
+    def upgrade() -> Awaitable[int]:
+        """
+        Start the program anew, as it is installed now, and give it the listening sockets.
+
+        @return: the pid of the successor, once that is ready; from then on this one drains. It fails with L{Refused}
+            when the successor could not start, and this one goes on; with L{Busy} while another upgrade or a
+            reload runs.
         """

@@ -24,15 +24,28 @@ from lemmytx.units import FLAG, SHARE, Rule, Substituted, count, duration, resol
 LONG = 31536000
 
 
+#: More processes than this is a slip: no machine has a use for them.
+MOST_WORKERS = 64
+
+
 def _parse_workers(value: object) -> int:
     number = resolve(value) if isinstance(value, Substituted) else value
-    if number != 1 or isinstance(number, bool):
-        raise ValueError(f"found {shown(value)}; write 1: more is not available in this version of lemmytx")
-    return 1
+    if number == "auto":
+        return AUTO
+    if isinstance(number, bool) or not isinstance(number, int) or not 1 <= number <= MOST_WORKERS:
+        raise ValueError(f"found {shown(value)}; write a whole number from 1 to {MOST_WORKERS}, or auto: one per core")
+    return number
 
+
+#: What C{workers: auto} is read as; how many that are is for the process to find out.
+AUTO = 0
 
 STATUS = count(400, 599)
-WORKERS = Rule("number", _parse_workers, {"const": 1})
+WORKERS = Rule(
+    "number",
+    _parse_workers,
+    {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}, {"const": "auto"}]},
+)
 
 Condition = Annotated[str | Literal[True], CONDITION]
 
@@ -394,7 +407,19 @@ class Timeouts(Settings):
         default=3600.0, description="How long a tunnel (WebSocket) may be silent."
     )
     drain: Annotated[float, duration(0, LONG)] = Field(
-        default=30.0, description="How long running requests have to end after SIGTERM."
+        default=30.0,
+        description="How long running requests have to end after SIGTERM, and after a reload that took their listener"
+        " or backend away.",
+    )
+
+
+class Shutdown(Settings):
+    """The orderly end."""
+
+    delay: Annotated[float, duration(0, LONG)] = Field(
+        default=0.0,
+        description="How long clients are still accepted after SIGTERM, while `/ready` says 503 already: the time that"
+        " whoever balances over several of us takes to notice.",
     )
 
 
@@ -416,7 +441,11 @@ class Forwarding(Settings):
 class Configuration(Settings):
     """Everything that a file says."""
 
-    workers: Annotated[int, WORKERS] = Field(default=1, description="Serving processes. Only 1 in this version.")
+    workers: Annotated[int, WORKERS] = Field(
+        default=1,
+        description="Serving processes; `auto`: one per core that this process may run on. With more than one, a parent"
+        " process watches them and serves the admin side.",
+    )
     plugins: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(),
         description="Folders that are searched for drop-in plugins; a relative one starts at the folder of the file.",
@@ -435,6 +464,7 @@ class Configuration(Settings):
     access_log: AccessLog = Field(default=AccessLog(), description="One line for each request.")
     limits: Limits = Field(default=Limits(), description="Bounds on what clients may send.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long to wait for clients.")
+    shutdown: Shutdown = Field(default=Shutdown(), description="The orderly end.")
     forwarding: Forwarding = Field(
         default=Forwarding(), description="What a backend is told about the client and the way of the request."
     )

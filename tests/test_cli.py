@@ -5,17 +5,28 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, ensureDeferred, succeed
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
 
 from lemmytx import __version__, checking, cli, config
+from lemmytx.admin import terminal
+from lemmytx.admin.site import admin_site
 from lemmytx.admin.tokens import hash_token, new_token, verify_token
-from lemmytx.model import Configuration
+from lemmytx.interfaces import Busy, IInstance, Refused
+from lemmytx.model import Configuration, Token
 
 ROOT = Path(__file__).parents[1]
 
@@ -169,6 +180,9 @@ class CommandTests(SynchronousTestCase):
             (("check",), "--config"),
             (("run",), "--config"),
             (("token",), "ACTION"),
+            (("reload", "--config", "x", "--admin", "y"), "not allowed with"),
+            (("reload", "--timeout", "0"), "found '0'; write a number of seconds"),
+            (("upgrade", "--timeout", "soon"), "found 'soon'; write a number of seconds"),
             (("token", "new", "--name", "x"), "--role"),
             (("token", "new", "--name", "x", "--role", "king"), "king"),
         ):
@@ -207,10 +221,10 @@ class CommandTests(SynchronousTestCase):
     def test_run_options(self) -> None:
         """What follows a double dash goes to twistd, before its subcommand; another reactor replaces ours."""
         file = str(ROOT / "conf" / "minimal.yaml")
-        for reactor in ("--reactor=poll", "-rpoll"):
+        for other in ("--reactor=poll", "-rpoll"):
             self.assertEqual(
-                ["twistd", "--nodaemon", "--pidfile=", reactor, "--logfile", "x.log", "lemmy", "--config", file],
-                self.twistd("--config", file, "--", reactor, "--logfile", "x.log"),
+                ["twistd", "--nodaemon", "--pidfile=", other, "--logfile", "x.log", "lemmy", "--config", file],
+                self.twistd("--config", file, "--", other, "--logfile", "x.log"),
             )
 
     def test_demo(self) -> None:
@@ -283,3 +297,308 @@ class TokenTests(SynchronousTestCase):
     def test_tokens_differ(self) -> None:
         """No two tokens are the same."""
         self.assertEqual(50, len({new_token() for _ in range(50)}))
+
+
+@implementer(IInstance)
+class Instance:
+    """
+    What runs, as far as the commands go.
+
+    @ivar outcome: of whatever it is asked for.
+    @ivar asked: what that was.
+    """
+
+    def __init__(self) -> None:
+        self.outcome: Any = None
+        self.asked: list[str] = []
+
+    def ready(self) -> str | None:
+        """It is."""
+        return None
+
+    def snapshot(self) -> Deferred[Any]:
+        """Nobody asks."""
+        return succeed(None)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def reload(self) -> Deferred[list[str]]:
+        """As it was told."""
+        return self._ask("reload")
+
+    def upgrade(self) -> Deferred[int]:
+        """As it was told."""
+        return self._ask("upgrade")
+
+    def _ask(self, what: str) -> Deferred[Any]:
+        self.asked.append(what)
+        if isinstance(self.outcome, Exception):
+            raise self.outcome
+        return succeed(self.outcome)
+
+
+class AskingTests(TestCase):
+    """C{lemmy reload} and C{lemmy upgrade}, and an admin side on real sockets."""
+
+    def setUp(self) -> None:
+        self.instance = Instance()
+        self.site = admin_site(self.instance, (), reactor)
+        self.port = self.listen(self.site)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.patch(os, "environ", {name: value for name, value in os.environ.items() if name != terminal.TOKEN})
+
+    def listen(self, factory: Factory) -> int:
+        """The number of a port of our own."""
+        port: IListeningPort = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        return port.getHost().port
+
+    def file(self, text: str) -> str:
+        """A file with this text."""
+        path = self.mktemp()
+        Path(path).write_text(text)
+        return path
+
+    def test_reload(self) -> Deferred[None]:
+        """What changed is printed, a line each; and that nothing did."""
+
+        async def run() -> None:
+            for changed, text in ((["vhost a: added", "workers: 1 → 2"], "vhost a: added\nworkers: 1 → 2\n"),
+                                  ([], "nothing changed\n")):  # fmt: skip
+                self.instance.outcome = changed
+                self.assertEqual((0, text, ""), await deferToThread(lemmy, "reload", "--admin", self.url))
+            self.assertEqual(["reload", "reload"], self.instance.asked)
+
+        return ensureDeferred(run())
+
+    def test_upgrade(self) -> Deferred[None]:
+        """The successor's pid is printed."""
+
+        async def run() -> None:
+            self.instance.outcome = 4711
+            self.assertEqual(
+                (0, "process 4711 serves now; the old one ends what it has\n", ""),
+                await deferToThread(lemmy, "upgrade", "--admin", self.url + "/"),
+            )
+            self.assertEqual(["upgrade"], self.instance.asked)
+
+        return ensureDeferred(run())
+
+    def test_refused(self) -> Deferred[None]:
+        """Every reason is a line on standard error, and the exit code is 1."""
+
+        async def run() -> None:
+            with self.assertRaises(config.ConfigurationError) as caught:
+                config.read(b"workers: x\nlisteners: 3\n", "lemmy.yaml")
+            for outcome in (
+                caught.exception,
+                Refused("cannot listen on 'tcp:80': in use", "plugins: gone"),
+                Busy("a reload is under way"),
+            ):
+                self.instance.outcome = outcome
+                for command in ("reload", "upgrade"):
+                    self.assertEqual((1, "", f"{outcome}\n"), await deferToThread(lemmy, command, "--admin", self.url))
+
+        return ensureDeferred(run())
+
+    def test_configuration(self) -> Deferred[None]:
+        """The configuration tells where to ask, even one that is wrong elsewhere: that is for the instance to say."""
+
+        async def run() -> None:
+            self.instance.outcome = ["x"]
+            for text in (
+                f'admin: {{endpoint: "tcp:{self.port}:interface=127.0.0.1"}}\n',
+                f'admin: {{endpoint: "tcp:{self.port}"}}\nlisteners: [{{endpoint: "${{NOT_SET}}"}}]\nnonsense: 1\n',
+            ):
+                self.assertEqual(
+                    (0, "x\n", ""), await deferToThread(lemmy, "reload", "--config", self.file(text)), text
+                )
+
+        return ensureDeferred(run())
+
+    def test_unix_socket(self) -> Deferred[None]:
+        """An admin side on a unix socket is asked there, by its configuration and by a URL."""
+
+        async def run() -> None:
+            self.instance.outcome = ["x"]
+            folder = os.open(os.path.dirname(os.path.abspath(self.mktemp())), os.O_RDONLY)
+            self.addCleanup(os.close, folder)
+            path = f"/proc/self/fd/{folder}/ad min%.sock"  # the name of a unix socket has 107 bytes at the most
+            self.addCleanup(reactor.listenUNIX(path, self.site).stopListening)
+            for options in (
+                ("--config", self.file(f'admin: {{endpoint: "unix:{path}"}}\n')),
+                ("--admin", "http+unix://" + path.replace("%", "%25").replace(" ", "%20")),
+            ):
+                self.assertEqual((0, "x\n", ""), await deferToThread(lemmy, "reload", *options), options)
+
+        return ensureDeferred(run())
+
+    def test_token(self) -> Deferred[None]:
+        """A token comes from a file or from the environment, the file first; without one it says what to do."""
+
+        async def run() -> None:
+            self.instance.outcome = ["x"]
+            self.site.access.tokens = (
+                Token.model_validate({"name": "a", "hash": hash_token("rechtés"), "role": "operate"}),
+            )
+            ask = ("reload", "--admin", self.url)
+            right, wrong = self.file("rechtés\n"), self.file("wrong\n")
+            code, out, err = await deferToThread(lemmy, *ask)
+            self.assertEqual((1, "", 1), (code, out, err.count("\n")))
+            self.assertIn("--token-file FILE, or the token in $LEMMY_TOKEN", err)
+            code, _, err = await deferToThread(lemmy, *ask, "--token-file", wrong)
+            self.assertEqual((1, True), (code, "not known" in err))
+            self.assertEqual(0, (await deferToThread(lemmy, *ask, "--token-file", right))[0])
+            os.environ[terminal.TOKEN] = "rechtés"
+            self.assertEqual(0, (await deferToThread(lemmy, *ask))[0])
+            self.assertEqual(1, (await deferToThread(lemmy, *ask, "--token-file", wrong))[0])
+            code, _, err = await deferToThread(lemmy, "upgrade", "--admin", self.url)
+            self.assertEqual((1, True), (code, "has the role 'operate'; this needs 'admin'" in err))
+            self.assertEqual(["reload", "reload"], self.instance.asked)
+
+        return ensureDeferred(run())
+
+    def test_no_answer(self) -> Deferred[None]:
+        """Where nobody answers it gives up after a bounded time, and says that it is not known what was done."""
+
+        async def run() -> None:
+            port = self.listen(Factory.forProtocol(Protocol))
+            code, out, err = await deferToThread(
+                lemmy, "reload", "--admin", f"http://127.0.0.1:{port}", "--timeout", "0.05"
+            )
+            self.assertEqual((1, ""), (code, out))
+            self.assertIn("no answer within 0.05 seconds; whether it was done", err)
+
+        return ensureDeferred(run())
+
+    def test_not_lemmy(self) -> Deferred[None]:
+        """Something else that answers there is not taken for an instance."""
+
+        class Other(Protocol):
+            """Says what it was made with."""
+
+            def dataReceived(self, data: bytes) -> None:
+                """Twisted: something came."""
+                self.transport.write(Other.says)
+                self.transport.loseConnection()
+
+        async def run() -> None:
+            port = self.listen(Factory.forProtocol(Other))
+            for says, text in (
+                (
+                    b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\n<html>",
+                    "is no admin side of lemmytx (status 404)",
+                ),
+                (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "is no admin side of lemmytx (status 200)"),
+                (b"220 mail.example ESMTP\r\n", "the answer broke off"),
+                (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "is no admin side of lemmytx (status 200)"),
+                (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", "the answer broke off"),
+            ):
+                Other.says = says
+                code, out, err = await deferToThread(lemmy, "reload", "--admin", f"http://127.0.0.1:{port}")
+                self.assertEqual((1, "", 1), (code, out, err.count("\n")), says)
+                self.assertIn(text, err)
+
+        return ensureDeferred(run())
+
+
+class WhereTests(SynchronousTestCase):
+    """Where C{lemmy reload} and its like ask: L{lemmytx.admin.terminal}."""
+
+    def file(self, text: str) -> str:
+        """A file with this text."""
+        path = self.mktemp()
+        Path(path).write_text(text)
+        return path
+
+    def test_endpoints(self) -> None:
+        """An endpoint's description tells how it is reached from this machine, or does not."""
+        for description, url in (
+            ("tcp:8081:interface=127.0.0.1", "http://127.0.0.1:8081"),
+            ("tcp:8081", "http://127.0.0.1:8081"),
+            ("tcp:port=8081:interface=0.0.0.0", "http://127.0.0.1:8081"),
+            ("tcp:8081:10.0.0.1", "http://10.0.0.1:8081"),
+            ("tcp:8081:interface=admin.internal", "http://admin.internal:8081"),
+            (r"tcp:8081:interface=\:\:1", "http://[::1]:8081"),
+            (r"tcp6:8081:interface=\:\:", "http://[::1]:8081"),
+            ("tcp6:8081", "http://[::1]:8081"),
+            ("unix:/run/lemmy/admin.sock:mode=660", "http+unix:///run/lemmy/admin.sock"),
+            (r"unix:address=/run/a\:b %?#.sock", "http+unix:///run/a:b %25%3F%23.sock"),
+            ("tcp:0", None),
+            ("tcp:http", None),
+            ("systemd:domain=INET6:index=1", None),
+            ("haproxy:tcp:8081", None),
+            ("unix:", None),
+            ("", None),
+        ):
+            self.assertEqual(url, terminal.url_of_endpoint(description), description)
+
+    def test_default(self) -> None:
+        """A configuration that says nothing of the admin side has it where the model says."""
+        for text in ("listeners: []\n", "admin:\n", "admin: {tokens: []}\n", "admin: 3\n"):
+            self.assertEqual(terminal.DEFAULT, terminal.url_of(self.file(text)), text)
+        self.assertEqual(terminal.DEFAULT, terminal.url_of_endpoint(Configuration().admin.endpoint))
+
+    def test_references(self) -> None:
+        """What the file takes from the environment is taken from there here, too."""
+        file = self.file('admin: {endpoint: "tcp:${PORT}"}\n')
+        self.assertEqual("http://127.0.0.1:99", terminal.url_of(file, {"PORT": "99"}))
+        with self.assertRaises(terminal.CannotAsk) as caught:
+            terminal.url_of(file, {})
+        first, second = caught.exception.reasons
+        self.assertTrue(first.startswith(f"{file}:1: admin.endpoint: PORT is not in the environment"), first)
+        self.assertIn("--admin", second)
+
+    def test_files(self) -> None:
+        """A file that does not tell is a plain line: missing, no YAML, or an endpoint that could be anywhere."""
+        for path, reason in (
+            ("nowhere.yaml", "nowhere.yaml: cannot be read: No such file or directory"),
+            (self.file("a: [\n"), "not YAML"),
+            (self.file('admin: {endpoint: "systemd:domain=INET:index=0"}\n'), "does not tell where that is"),
+            (self.file("\0"), "not YAML"),
+        ):
+            code, out, err = lemmy("reload", "--config", path)
+            self.assertEqual((1, "", 1), (code, out, err.count("\n")), err)
+            self.assertIn(reason, err)
+
+    def test_nothing_there(self) -> None:
+        """When nothing listens it says so."""
+        with socket.socket() as bound:
+            # Bound and not listening: nobody else gets the port meanwhile.
+            bound.bind(("127.0.0.1", 0))
+            url = f"http://127.0.0.1:{bound.getsockname()[1]}"
+            for where in (url, "http+unix:///nowhere/at/all.sock"):
+                code, out, err = lemmy("upgrade", "--admin", where)
+                self.assertEqual((1, ""), (code, out))
+                self.assertTrue(err.startswith(f"{where}: nothing listens there"), err)
+
+    def test_urls(self) -> None:
+        """What is no URL of an admin side is a plain line."""
+        for url in (
+            "", "127.0.0.1:8081", "ftp://localhost", "http://", "http://localhost:x", "http://localhost:99999",
+            "http+unix://", "http+unix://run/x.sock", "http://localhost/?x", "http://a b/", "http+unix:///" + "x" * 200,
+        ):  # fmt: skip
+            code, out, err = lemmy("reload", "--admin", url)
+            self.assertEqual((1, "", 1), (code, out, err.count("\n")), (url, err))
+            self.assertIn(url, err)
+
+    def test_token_files(self) -> None:
+        """A file without a token in it is a plain line, which never shows what is in it."""
+        Path(binary := self.mktemp()).write_bytes(b"\xff\xfe")
+        for path, reason in (
+            ("nowhere.token", "No such file"),
+            (self.file(" \n"), "is empty"),
+            (self.file("geheim geheim\n"), "that is no token"),
+            (binary, "is not text"),
+        ):
+            code, _, err = lemmy("reload", "--token-file", path)
+            self.assertEqual((1, 1), (code, err.count("\n")), err)
+            self.assertIn(reason, err)
+            self.assertNotIn("geheim", err)
+
+    def test_no_twisted(self) -> None:
+        """It does without Twisted, and so is there at once."""
+        code = "import sys, lemmytx.cli; sys.exit('twisted' in sys.modules)"
+        self.assertEqual(0, subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from http import HTTPStatus
+from typing import Any
 
 from twisted.web.http import Request
 
@@ -15,6 +17,9 @@ COMMON = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+
+#: Below it errors are problem details (RFC 9457).
+API = b"/api/"
 
 
 def prepare(request: Request) -> None:
@@ -40,10 +45,19 @@ def answer_text(request: Request, text: str, status: int = 200) -> bytes:
     return encoded
 
 
-def refuse(request: Request, status: int, detail: str) -> bytes:
+def refuse(request: Request, status: int, detail: str, errors: Sequence[str] = ()) -> bytes:
     """
-    An error, in the form that the proxy's own replies have too.
+    An error: below L{API} as problem details (RFC 9457), elsewhere in the form that the proxy's own replies have too.
 
     @param detail: one sentence for a person: what was wrong and what would be right.
+    @param errors: all that was wrong, where that may be more than one thing.
     """
-    return answer(request, {"status": status, "error": HTTPStatus(status).phrase, "detail": detail}, status)
+    phrase = HTTPStatus(status).phrase
+    if not request.path.startswith(API):
+        return answer(request, {"status": status, "error": phrase, "detail": detail}, status)
+    problem: dict[str, Any] = {"type": "about:blank", "title": phrase, "status": status, "detail": detail}
+    if errors:
+        problem["errors"] = list(errors)
+    body = answer(request, problem, status)
+    request.setHeader(b"content-type", b"application/problem+json")
+    return body

@@ -11,7 +11,7 @@ This is not the data path: C{twisted.web} is good enough for it, within the boun
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
@@ -24,15 +24,13 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from lemmytx.admin import health, stats
-from lemmytx.admin.access import Access, check_admin
+from lemmytx.admin import acts, health, stats
+from lemmytx.admin.access import SAFE, Access, check_admin, role_refused
 from lemmytx.admin.answers import prepare, refuse
+from lemmytx.interfaces import IInstance
 from lemmytx.model import Token
-from lemmytx.proxy.listener import Connections
-from lemmytx.proxy.resource import ReverseProxyResource
-from lemmytx.proxy.statistics import Recent
 
-__all__ = ["Door", "admin_site", "check_admin"]
+__all__ = ["AdminSite", "Door", "admin_site", "check_admin"]
 
 log = Logger(namespace="lemmytx.admin")
 
@@ -62,7 +60,7 @@ class Guard(Resource):
         self._access = access
         self._inner = inner
 
-    def render(self, request: Request) -> Any:
+    def render(self, request: Any) -> Any:
         """Called by C{twisted.web}, with the whole request in hand."""
         prepare(request)
         if not _METHOD.match(request.method):
@@ -70,11 +68,19 @@ class Guard(Resource):
         why = self._access.host_refused(request)
         if why is not None:
             return _finish(request, refuse(request, 421, why))
+        why = self._access.page_refused(request)
+        if why is not None:
+            return _finish(request, refuse(request, 403, why))
         if request.path not in health.OPEN:
-            why = self._access.token_refused(request)
-            if why is not None:
+            found = self._access.who(request)
+            if isinstance(found, str):
                 request.setHeader(b"www-authenticate", b'Bearer realm="lemmytx"')
-                return _finish(request, refuse(request, 401, why))
+                return _finish(request, refuse(request, 401, found))
+            request.token = found
+            # Which role it takes is for the route to say. That it takes more than reading is certain.
+            why = None if request.method in SAFE else role_refused(found, "operate")
+            if why is not None:
+                return _finish(request, refuse(request, 403, why))
         if not _is_path(request.path, request.postpath or ()):
             return _finish(request, refuse(request, 404, "there is nothing at this path"))
         # The host has been looked at and plays no further part; werkzeug fails on one that is no host name.
@@ -106,9 +112,14 @@ def _finish(request: Request, body: bytes) -> int:
 
 
 class AdminRequest(Request):
-    """A request whose body is bounded: C{twisted.web} would take any, and keep it on the disk."""
+    """
+    A request whose body is bounded: C{twisted.web} would take any, and keep it on the disk.
+
+    @ivar token: what it has shown; L{None} where none is needed.
+    """
 
     content: BytesIO
+    token: Token | None = None
     _size = 0
     _refused = False
 
@@ -142,25 +153,25 @@ class AdminRequest(Request):
 
 class AdminSite(Site):
     """
-    The site. It keeps statistics going for as long as it listens.
+    The site.
+
+    @ivar access: who may use it. Its tokens may be replaced.
     """
 
     displayTracebacks = False
     noisy = False  # that it begins to listen is told by whoever made it
 
-    def __init__(self, resource: Resource, recent: Recent, reactor: IReactorTime) -> None:
+    def __init__(self, resource: Resource, access: Access, reactor: IReactorTime) -> None:
         super().__init__(  # type: ignore[no-untyped-call]  # as above
             resource, AdminRequest, timeout=TIMEOUT, reactor=reactor, parsePOSTFormSubmission=False
         )
-        self._recent = recent
+        self.access = access
 
     def startFactory(self) -> None:
         """Called by Twisted when it begins to listen. The site's own access log, with its timer, is left out."""
-        self._recent.start()
 
     def stopFactory(self) -> None:
         """Called by Twisted when it listens no more."""
-        self._recent.stop()
 
     def log(self, request: Any) -> None:
         """Called by C{twisted.web} after each request: a scraper every few seconds is no news."""
@@ -202,24 +213,18 @@ def _add_errors(app: Klein) -> None:
         return refuse(request, 500, "the log has more")
 
 
-def admin_site(
-    resource: ReverseProxyResource,
-    tokens: Sequence[Token],
-    ready: Callable[[], str | None],
-    connections: Connections,
-    reactor: IReactorTime,
-) -> Site:
+def admin_site(instance: IInstance, tokens: Sequence[Token], reactor: IReactorTime) -> AdminSite:
     """
-    The admin side, to be listened with. Whether that may be done on a given endpoint, L{check_admin} tells.
+    The admin side, to be listened with, on any number of endpoints one after the other. Whether that may be done on a
+    given one, L{check_admin} tells.
 
-    @param tokens: who may use it; empty: whoever can reach it.
-    @param ready: gives the reason for which the proxy cannot serve now, L{None} when it can.
-    @param connections: of the clients of the proxy.
-    @param reactor: the clock.
+    @param tokens: who may use it; empty: whoever can reach it. L{Access.tokens} replaces them.
+    @param reactor: the clock. What is now is taken for the start of the instance.
     """
-    recent = Recent(lambda: stats.counters(resource), reactor)
+    access = Access(tokens)
     app = Klein()
     _add_errors(app)
-    health.add_routes(app, ready)
-    stats.add_routes(app, stats.Statistics(resource, connections, recent, reactor))
-    return AdminSite(Guard(Access(tokens), app.resource()), recent, reactor)
+    health.add_routes(app, instance.ready)
+    stats.add_routes(app, stats.Statistics(instance, reactor))
+    acts.add_routes(app, instance, lambda request: request.token)
+    return AdminSite(Guard(access, app.resource()), access, reactor)

@@ -64,6 +64,8 @@ class Backend:
     @ivar url: as configured, for people.
     @ivar role: C{active}, C{backup} or C{standby} (semantics of each in L{lemmytx.cluster.cluster}).
     @ivar state: what an operator wants: C{ready}, C{drain}, C{disabled}.
+    @ivar room: how many exchanges of this process it takes at one time, where it has a capacity: all of that, or this
+        process's share.
     @ivar addresses: what to connect to, best first; empty while a name has not been resolved.
     @ivar active: exchanges (and tunnels) on it now.
     @ivar idle: upstreams without work, oldest first.
@@ -73,7 +75,7 @@ class Backend:
 
     __slots__ = (
         "active", "addresses", "capacity", "changed", "connects", "failures", "idle", "location", "name", "network",
-        "passive", "pool", "reused", "role", "state", "traffic", "url", "weight",
+        "passive", "pool", "reused", "role", "room", "state", "traffic", "url", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -95,7 +97,7 @@ class Backend:
         self.passive = passive
         self.pool = pool
         self.weight = weight
-        self.capacity = capacity
+        self.capacity = self.room = capacity
         self.role = role
         self.state = "ready"
         self.addresses: tuple[str, ...] = ()
@@ -132,6 +134,27 @@ class Backend:
         if gone:
             self.close_idle()
         self.changed()
+
+    def configure(self, other: Backend) -> None:
+        """
+        Take the settings of another object for the same address, and keep everything that is known. The cluster is to
+        be told after that.
+        """
+        self.name = other.name
+        self.url = other.url
+        self.weight = other.weight
+        if self.capacity != other.capacity:
+            self.capacity, self.room = other.capacity, other.room
+        self.role = other.role
+        self.pool = other.pool
+        passive = other.passive
+        self.passive.configure(passive.max_fails, passive.fail_window, passive.retry_interval)
+
+    def retire(self) -> None:
+        """It is in no cluster any more: what runs on it comes to its end, and no connection is kept after that."""
+        self.changed = _nothing
+        self.pool = Pool(0)
+        self.close_idle()
 
     def acquire(self) -> Any | None:
         """

@@ -106,9 +106,6 @@ class Cluster:
             exchange is read from.
         """
         self.name = name
-        self.backends = tuple(backends)
-        self.scheduler = scheduler
-        self.rules = rules
         self.candidates: tuple[Backend, ...] = ()
         self.retrying = 0
         self.scheduler_failures = 0
@@ -118,10 +115,37 @@ class Cluster:
         self._recheck_at = inf
         self._turn = 0
         self._warned = False
+        self.backends: tuple[Backend, ...] = ()
+        self.configure(backends, scheduler, rules)
+
+    def configure(self, backends: Sequence[Backend], scheduler: IScheduler, rules: Rules) -> None:
+        """
+        Other members, another scheduler, other rules, from the next choice on. Exchanges that are under way, and the
+        budget of retries, are not touched; a backend that is no member any more gets nothing new.
+
+        @param backends: those that stay are the same objects, with all that is known of them.
+        @param scheduler: the present one, or another.
+        """
+        for backend in self.backends:
+            if backend not in backends:
+                backend.retire()
+        self.backends = tuple(backends)
+        self.rules = rules
+        if scheduler is not getattr(self, "scheduler", None):
+            self.scheduler = scheduler
+            self._warned = False
         for backend in self.backends:
             backend.changed = self.changed
-        scheduler.update(self.backends)
+        try:
+            scheduler.update(self.backends)
+        except BaseException as error:  # a plugin's, in the middle of a change that must come to its end
+            self._told(f"raised {error!r} when told of the members")
         self.changed()
+
+    def dissolve(self) -> None:
+        """It is not wanted any more. What is under way may end, and may still be retried on its backends."""
+        for backend in self.backends:
+            backend.retire()
 
     @property
     def active(self) -> int:
@@ -196,13 +220,18 @@ class Cluster:
             b
             for b in backends
             if b not in tried
-            and (not b.capacity or b.active < b.capacity)
+            and (not b.capacity or b.active < b.room)
             and (not b.passive.suspect or b.passive.may_try(now))
         )
 
     def _in_turn(self, candidates: tuple[Backend, ...], what: str) -> Backend:
         """The scheduler failed this request: plain round robin serves it."""
         self.scheduler_failures += 1
+        self._told(what)
+        self._turn += 1
+        return candidates[self._turn % len(candidates)]
+
+    def _told(self, what: str) -> None:
         if not self._warned:
             self._warned = True
             self._log.error(
@@ -212,13 +241,11 @@ class Cluster:
                 scheduler=self.scheduler,
                 what=what,
             )
-        self._turn += 1
-        return candidates[self._turn % len(candidates)]
 
     def full(self) -> bool:
         """Whether the reason for having nobody to choose is that all who are available are at capacity."""
         now = self._seconds()
-        return any(b.capacity and b.active >= b.capacity and self._available(b, now) for b in self.backends)
+        return any(b.capacity and b.active >= b.room and self._available(b, now) for b in self.backends)
 
     def may_retry(self) -> bool:
         """Whether the budget has room for one more retry."""

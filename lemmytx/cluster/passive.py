@@ -71,6 +71,17 @@ class Passive:
         # No more than max_fails are ever needed, however many exchanges fail at once.
         self._fails: deque[float] = deque(maxlen=max_fails)
 
+    def configure(self, max_fails: int, fail_window: float, retry_interval: float) -> None:
+        """Other settings from now on. What is known of the backend stays; one that is out stays out for its time."""
+        self.max_fails = max_fails
+        self.fail_window = fail_window
+        self.retry_interval = retry_interval
+        self._fails = deque(self._fails, maxlen=max_fails)
+        if not max_fails:
+            self._end_trial()
+            self.ejected = self.suspect = False
+            self._in_a_row = 0
+
     def may_try(self, now: float) -> bool:
         """Whether an exchange may go to it: always, unless it is out; then one at a time once the time is over."""
         return not self.ejected or (now >= self.until and not self.trying)

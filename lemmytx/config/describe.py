@@ -84,7 +84,7 @@ def reference() -> str:
     parts.append("## Not yet\n")
     parts.append(
         f"These settings are known and refused with a plain text until the feature is there: {known}; of a cluster "
-        f"{inner}. So are `workers` other than 1, and backends by `https` and `fcgi`.\n"
+        f"{inner}. So are backends by `https` and `fcgi`.\n"
     )
     return "\n".join(parts)
 

@@ -11,14 +11,20 @@ B{What cannot be written} (a full disk, a missing folder, no permission) is kept
 L{LIMIT} bytes. Beyond that, new lines are dropped and counted until half of it has drained. Each of these states is
 told once when it begins and once when it ends, and serving goes on whatever happens here.
 
+B{Several processes} that write to one file need nothing: it is appended to, and that is whole. A pipe takes more than
+PIPE_BUF bytes (4096) in pieces, between which others write, so they take turns there by a lock on a file that they
+share (L{fcntl.lockf}; it goes with the process that holds it).
+
 Two threads share this. The reactor's writes C{LogFile._handed}, the writer's writes C{_Writer.written}; each only reads
 the other's, so no lock is needed, and the difference is never less than what waits.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import stat
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -67,12 +73,15 @@ class LogFile:
         limit: int = LIMIT,
         retry: float = RETRY,
         log: Logger | None = None,
+        lock: int | None = None,
     ) -> None:
         """
         @param clock: for the timer.
         @param call_from_thread: C{reactor.callFromThread}: calls a function with arguments in the reactor's thread.
         @param limit: the most bytes that wait to be written.
         @param retry: seconds until what could not be written is tried again.
+        @param lock: a descriptor, open for writing, of a file that is the same for all processes that write to this
+            path, and serves for nothing else; L{None}: there is one alone. It stays the caller's, and open.
         """
         self.path = path
         self.dropped = 0
@@ -84,7 +93,7 @@ class LogFile:
         self._log = log or Logger(namespace="lemmytx.access_log")
         self._timer = LoopingCall(self.flush)
         self._timer.clock = clock
-        self._writer = _Writer(path, retry, lambda trouble: call_from_thread(self._trouble_changed, trouble))
+        self._writer = _Writer(path, retry, lambda trouble: call_from_thread(self._trouble_changed, trouble), lock)
 
     def start(self) -> None:
         """Open the file and begin to write. To be called after the process has become a daemon: threads do not fork."""
@@ -193,10 +202,12 @@ class _Writer:
     @ivar written: bytes that are out, since the start. Written by the thread, read by others.
     """
 
-    def __init__(self, path: str, retry: float, tell: Callable[[str], None]) -> None:
+    def __init__(self, path: str, retry: float, tell: Callable[[str], None], lock: int | None) -> None:
         """
         @param tell: called in the thread with what is wrong, or with an empty text when nothing is any more.
         """
+        self._lock = lock
+        self._regular = False
         self.work: SimpleQueue[list[bytes]] = SimpleQueue()
         self.written = 0
         self._path = path
@@ -234,20 +245,44 @@ class _Writer:
             rest = b"".join(lines)
             while rest:
                 last_time = self._hurry.is_set()
-                rest = self._write(rest)
+                rest = self._write_on(rest)
                 if rest and self._trouble:
                     if last_time:
                         return
                     self._hurry.wait(self._retry)
         self._close()
 
+    def _write_on(self, data: bytes) -> bytes:
+        """
+        Write, to a pipe when it is this process's turn.
+
+        @return: what is not out yet.
+        """
+        lock = self._lock
+        try:
+            if self._fd < 0 or self._deleted():
+                self._open()
+            if lock is None or self._regular:
+                return self._write(data)
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        except (OSError, ValueError) as error:
+            self._failed(error)
+            return data
+        try:
+            # The others wait until all is out, or nothing can be written.
+            while True:
+                rest = self._write(data)
+                if not rest or (self._trouble and len(rest) == len(data)):
+                    return rest
+                data = rest
+        finally:
+            fcntl.lockf(lock, fcntl.LOCK_UN)
+
     def _write(self, data: bytes) -> bytes:
         """
         @return: what is not out yet.
         """
         try:
-            if self._fd < 0 or self._deleted():
-                self._open()
             count = os.write(self._fd, data)
         except BlockingIOError:
             # Standard output can be a pipe that somebody else has made non-blocking. A slow reader is no fault.
@@ -255,7 +290,7 @@ class _Writer:
             waiting.register(self._fd, select.POLLOUT)
             waiting.poll(1000)
             return data
-        except (OSError, ValueError) as error:
+        except OSError as error:
             self._failed(error)
             return data
         self.written += count
@@ -274,6 +309,7 @@ class _Writer:
             self._fd = 1
         else:
             self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOCTTY, MODE)
+        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
 
     def _deleted(self) -> bool:
         """Whether what is written would be gone with us: somebody has removed the file instead of moving it."""

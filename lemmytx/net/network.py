@@ -12,6 +12,7 @@ import os
 import socket
 from typing import Any
 
+from twisted.internet import tcp, unix
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IConnector,
@@ -31,6 +32,31 @@ from lemmytx.net import transports
 #: How many connections the kernel holds for us while we are busy. Twisted's 50 overflows in a burst, and each one
 #: that does not fit costs its client a second. The kernel cuts it to net.core.somaxconn (4096).
 BACKLOG = 4096
+
+
+class _BoundElsewhere(unix.Port):
+    """A listening unix socket that somebody else has opened."""
+
+    def startListening(self) -> None:
+        """Accept. Twisted's would set the mode of the file to 666, whatever it is, and cut the queue to 50."""
+        given: Any = self._preexistingSocket
+        self._preexistingSocket = None
+        self.socket = given
+        self.fileno = given.fileno  # type: ignore[method-assign]  # as Twisted's ports do
+        # That would end it for every process that has it.
+        self._shouldShutdown = False
+        factory: Any = self.factory
+        factory.doStart()
+        self.connected = True
+        self.startReading()
+
+    def connectionLost(self, reason: Any) -> None:
+        """It is closed here; elsewhere it goes on. Twisted's would remove the file."""
+        tcp.Port.connectionLost(self, reason)
+
+
+class AdoptedUnixPort(transports.UnixPort, _BoundElsewhere):
+    """Accepts on a unix socket that is not of our making, or not ours alone: its file is left as it is."""
 
 
 @implementer(IReactorTCP, IReactorUNIX, IReactorSocket)
@@ -105,9 +131,7 @@ class Network:
             adopted: IListeningPort = self.reactor.adoptStreamPort(fileDescriptor, addressFamily, factory)
             return adopted
         if addressFamily == socket.AF_UNIX:
-            created: IListeningPort = transports.UnixPort._fromListeningDescriptor(
-                self.reactor, fileDescriptor, factory
-            )
+            created: IListeningPort = AdoptedUnixPort._fromListeningDescriptor(self.reactor, fileDescriptor, factory)
         else:
             created = transports.Port._fromListeningDescriptor(self.reactor, fileDescriptor, addressFamily, factory)
         created.startListening()

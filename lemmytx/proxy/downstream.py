@@ -18,6 +18,7 @@ One deadline serves them all; L{Downstream.expired} tells by the state what it m
 
 from __future__ import annotations
 
+import socket
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,11 @@ LINGER_BYTES = 16 * 1024 * 1024
 #: never send. curl waits 1 s before it sends unasked.
 CONTINUE_AFTER = 1.0
 
+#: How long an idle connection lives on when the listener drains. A client that asks just then, or has just connected,
+#: would take the end of the connection for a failure, and may not repeat what is no GET. So it is answered, and told
+#: that this was the last one; who does not ask within this time hardly does so just when it ends.
+LAST_REQUEST = 1.0
+
 #: How much a client may send of its next requests while the present one is being answered, bytes.
 READ_AHEAD = 64 * 1024
 
@@ -62,13 +68,14 @@ ANSWERS_A_TURN = 50
 class Downstream:
     """
     @ivar exchange: the one under way.
+    @ivar peer: who the client is, for its next request.
     @ivar served: how many there were.
     """
 
     __slots__ = (
-        "_behind", "_buffer", "_close", "_closing", "_expecting", "_incoming", "_lingering", "_looping", "_paused",
-        "_queued", "_splice", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange", "listener",
-        "peer", "served", "transport",
+        "_behind", "_buffer", "_close", "_closing", "_draining", "_expecting", "_incoming", "_lingering", "_looping",
+        "_paused", "_queued", "_splice", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange",
+        "listener", "peer", "served", "transport",
     )  # fmt: skip
 
     transport: Any
@@ -86,6 +93,7 @@ class Downstream:
         self._splice: Splice | None = None
         self._taken = 0  # bytes that came while lingering
         self._close = False  # after this exchange
+        self._draining = False  # after any exchange
         self._closing = False  # the last byte has been written
         self._lingering = False
         self._paused = False
@@ -103,6 +111,8 @@ class Downstream:
         self.transport = transport
         self.peer = self.listener.connected(self, transport)
         self._set_deadline(self.listener.timeouts.header)
+        if self.listener.draining:
+            self.drain()
 
     def connectionMade(self) -> None:
         """See L{makeConnection}."""
@@ -127,14 +137,14 @@ class Downstream:
             self._reject(error.status, str(error))
             return
         if head is None:
-            if not self._buffer and self.served:
-                # Until now it was idle. From the first byte of a head there is a shorter time for the rest.
+            if not self._buffer and (self.served or self._draining):
+                # Until now it was idle. From the first byte of a head there is another time for the rest.
                 self._set_deadline(listener.timeouts.header)
             self._buffer = bytearray(data)
             return
         self.served += 1
         self.deadline = inf
-        self._close = not head.keep_alive
+        self._close = self._draining or not head.keep_alive
         size = head.size
         exchange = Exchange(listener.resource, self, head, self.peer)
         if head.length == 0:
@@ -311,6 +321,9 @@ class Downstream:
         elif exchange is None:
             if self._buffer:
                 self._reject(408, "the head did not arrive in time")
+            elif self._asked():
+                # It is we who are late.
+                self._set_deadline(self.listener.timeouts.header)
             else:
                 # Idle, or never said a word: nothing was asked, so nothing is answered.
                 self._end_connection()
@@ -419,6 +432,9 @@ class Downstream:
         if early:
             assert exchange.tunnel is not None
             exchange.tunnel.from_client(early)
+        if self._draining and not self.listener.patient:
+            assert exchange.tunnel is not None
+            exchange.tunnel.leave()
         self.resume()
 
     def write(self, data: bytes) -> None:
@@ -441,7 +457,8 @@ class Downstream:
                 self._end_connection()
             return
         listener = self.listener
-        self.deadline = deadline = (listener.ticker.seconds() if now is None else now) + listener.keepalive
+        patience = LAST_REQUEST if self._draining else listener.keepalive
+        self.deadline = deadline = (listener.ticker.seconds() if now is None else now) + patience
         if deadline < self.check_at:
             listener.ticker.watch(self)
         if getattr(self.transport, "behind", False) and self._await_reader():
@@ -493,7 +510,7 @@ class Downstream:
         self._behind = transport.behind = False
         transport.unregisterProducer()
         if not self._closing:
-            self._set_deadline(self.listener.timeouts.keepalive)
+            self._set_deadline(LAST_REQUEST if self._draining else self.listener.keepalive)
             self._next()
 
     def _progressed(self) -> bool:
@@ -591,10 +608,33 @@ class Downstream:
         self._linger()
 
     def drain(self) -> None:
-        """Take no more requests after the present one."""
-        self._close = True
-        if self.exchange is None and not self._closing and not self._lingering:
+        """
+        Take no more requests after the present one, or after the next one if it comes soon. A WebSocket is told to go,
+        unless the listener is patient.
+        """
+        self._draining = True
+        exchange = self.exchange
+        if exchange is not None:
+            if not exchange.responded:
+                self._close = True
+            elif exchange.tunnel is not None and not self.listener.patient:
+                exchange.tunnel.leave()
+            # Else the client has been told that the connection goes on, so after this it is idle like others.
+        elif self._closing or self._lingering:
+            return
+        elif self._behind:
             self._end_connection()
+        elif not self._buffer:
+            deadline = self.listener.ticker.seconds() + LAST_REQUEST
+            if deadline < self.deadline:
+                self._set_deadline(LAST_REQUEST)
+
+    def _asked(self) -> bool:
+        """Whether the client has sent something that only waits for us to read it."""
+        try:
+            return bool(self.transport.getHandle().recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def broke_down(self) -> None:
         """Called inside of an C{except} clause: an error of our own came out of what we do with the client's bytes."""

@@ -40,10 +40,13 @@ from lemmytx.proxy.body import OutgoingBody
 from lemmytx.proxy.dial import Dial
 from lemmytx.proxy.forward import COUNTED, Peer, is_last_hop
 from lemmytx.proxy.router import Route
-from lemmytx.proxy.tunnel import Tunnel
+from lemmytx.proxy.tunnel import Tunnel, WebSocket
 from lemmytx.proxy.upstream import Upstream
 
 log = Logger(namespace="lemmytx.proxy")
+
+#: Why a WebSocket ended that nobody but us wanted to end.
+_TOLD = "going away: both sides were sent 1001"
 
 _ALLOW = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
 
@@ -495,7 +498,8 @@ class Exchange:
         """The backend agreed to another protocol: from here on bytes, both ways, until both have ended."""
         assert self._body_ended  # the codec takes no Upgrade from a request with a body
         self.responded = True
-        self.tunnel = tunnel = Tunnel(self)
+        protocol = head.upgrade or self.head.upgrade or b""
+        self.tunnel = tunnel = WebSocket(self) if protocol.lower() == b"websocket" else Tunnel(self)
         self.status = 101
         self.first_byte = self.resource.ticker.seconds() - self.started
         if self._retrying:
@@ -516,26 +520,43 @@ class Exchange:
 
     def tunnel_ended(self) -> None:
         """Both sides have said all they had to say."""
+        self._hang_up("ok", "")
+        self.downstream.finished()
+
+    def tunnel_left(self) -> None:
+        """Both sides were told that it ends, and had their time to say farewell."""
+        self._hang_up("shutdown", _TOLD)
+        self.downstream.finished()
+
+    def tunnel_lost(self) -> None:
+        """The backend's connection of a tunnel is gone."""
+        tunnel = self.tunnel
+        assert tunnel is not None
+        self._drop_upstream()
+        if tunnel.leaving:
+            self._end("shutdown", _TOLD)
+        else:
+            self._end("ok" if tunnel.backend_ended else "backend_gone", "the backend ended the tunnel")
+        self.downstream.finished()
+
+    def _hang_up(self, termination: str, why: str) -> None:
+        """A tunnel is over: what is queued for the backend still gets out."""
         upstream = self.upstream
         assert upstream is not None
         self._unhook()
         self.upstream = None
         upstream.close()
         self._let_go()
-        self._end("ok", "")
-        self.downstream.finished()
-
-    def tunnel_lost(self) -> None:
-        """The backend's connection of a tunnel is gone."""
-        assert self.tunnel is not None
-        self._drop_upstream()
-        self._end("ok" if self.tunnel.backend_ended else "backend_gone", "the backend ended the tunnel")
-        self.downstream.finished()
+        self._end(termination, why)
 
     # The end
 
     def client_gone(self, why: str = "the client closed the connection") -> None:
         """Nobody wants the response any more. That is not the backend's fault."""
+        if self.tunnel is not None and self.tunnel.leaving:
+            # The backend has been told, and should be able to read that.
+            self._hang_up("shutdown", _TOLD)
+            return
         if self._dial is not None:
             self._dial.cancel()
             self._dial = None
@@ -627,8 +648,11 @@ class Exchange:
             self._retry_answered()
         resource = self.resource
         resource.exchanges -= 1
-        # What a tunnel carried is counted, how long it stood is not: that is no response time.
-        time = self.first_byte if self.tunnel else total
+        time = total
+        if self.tunnel is not None:
+            # What it carried is counted, how long it stood is not: that is no response time.
+            time = self.first_byte
+            self.tunnel.over()
         vhost, backend, status = self.vhost, self.backend, self.status
         # As in L{Traffic.ended}, written out: this is done twice for each request.
         traffic: Traffic = resource.unrouted if vhost is None else vhost.traffic

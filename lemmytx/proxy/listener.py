@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,13 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFacto
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from lemmytx.cluster.backend import Backend
+from lemmytx.net.accepting import AcceptsWhileOpen
 from lemmytx.net.ticker import Ticker
+from lemmytx.net.turns import Turns
 from lemmytx.proxy.downstream import Downstream
-from lemmytx.proxy.forward import Networks, Peer
+from lemmytx.proxy.exchange import Exchange
+from lemmytx.proxy.forward import Forwarding, Networks, Peer
 
 if TYPE_CHECKING:
     from lemmytx.proxy.resource import ReverseProxyResource
@@ -20,49 +25,124 @@ if TYPE_CHECKING:
 #: Seconds below the limit after which it is told again that it is reached.
 TOLD_AGAIN = 60.0
 
+#: Seconds after which it is looked again whether there is room, when it is other processes' clients that fill it.
+LOOK_AGAIN = 0.05
+
 
 class Connections:
     """
     How many clients are connected, over all listeners, and the doors that close when there are too many. Connections
     beyond the limit wait in the kernel's queue until one of the present ones ends (HAProxy's maxconn).
+
+    Where several processes serve, the limit is for all of them together. Each asks before it accepts, so that only as
+    many as ask within the same microseconds get in beyond it: at most one for each process but one.
+
+    @ivar limit: the most clients of the instance.
+    @ivar own: the most clients of this process, for what it needs itself to serve them.
+    @ivar count: the clients of this process.
+    @ivar full: whether the doors are closed.
+    @ivar turns: the other processes; L{None}: there are none.
     """
 
-    __slots__ = ("_listeners", "_log", "_quiet_until", "count", "full", "limit")
+    __slots__ = ("_again", "_listeners", "_log", "_quiet_until", "count", "full", "limit", "own", "turns")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, turns: Turns | None = None) -> None:
         self.limit = limit
+        self.own: float = inf
         self.count = 0
         self.full = False
+        self.turns = turns
+        self._again: Any = None
         self._listeners: list[Listener] = []
         self._quiet_until = -inf
         self._log = Logger(namespace="lemmytx.listener")
+        if turns is not None:
+            turns.room = self.room
 
     def add(self, listener: Listener) -> None:
         """One more door."""
-        self._listeners.append(listener)
+        if listener not in self._listeners:
+            self._listeners.append(listener)
+
+    def remove(self, listener: Listener) -> None:
+        """A door that is closed for good. Its clients go on being counted."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
 
     def came(self) -> None:
         """A client has connected."""
         self.count += 1
-        if self.count >= self.limit and not self.full:
-            self.full = True
-            now = monotonic()
-            if now >= self._quiet_until:
-                self._log.warn(
-                    "{limit} clients are connected, which is the limit; more have to wait (told once a minute)",
-                    limit=self.limit,
-                )
-            self._quiet_until = now + TOLD_AGAIN
-            for listener in self._listeners:
-                listener.pause()
+        if self.turns is not None:
+            self.turns.connected(self.count)
+        self.room()
 
     def left(self) -> None:
         """A client's connection is over."""
         self.count -= 1
-        if self.full and self.count < self.limit:
-            self.full = False
-            for listener in self._listeners:
-                listener.resume()
+        if self.turns is not None:
+            self.turns.connected(self.count)
+        if self.full:
+            self.look()
+
+    def room(self) -> bool:
+        """Whether one more may come. When not, the doors are closed."""
+        if not self.full and self._reached():
+            self._close()
+        return not self.full
+
+    def bound(self, limit: int, own: float = inf) -> None:
+        """
+        From now on the limits are these.
+
+        @param limit: for the whole instance.
+        @param own: for this process.
+        """
+        self.limit = limit
+        self.own = own
+        self.look()
+
+    def look(self) -> None:
+        """Open or close the doors, as there is room or not."""
+        if not self.full:
+            self.room()
+        elif not self._reached():
+            self._open()
+        elif self.count < self.own and self.turns is not None and self._again is None:
+            # Those whose leaving makes room are not all ours, so nobody would tell.
+            self._again = self.turns.reactor.callLater(LOOK_AGAIN, self._look_again)
+
+    def _reached(self) -> str:
+        """What is full, if anything: for people."""
+        if self.count >= self.own:
+            return "which is what this process has file descriptors for"
+        everybody = self.count if self.turns is None else self.turns.board.connections()
+        return "which is the limit" if everybody >= self.limit else ""
+
+    def _close(self) -> None:
+        self.full = True
+        now = monotonic()
+        if now >= self._quiet_until:
+            self._log.warn(
+                "{limit} clients are connected, {why}; more have to wait (told once a minute)",
+                limit=self.own if self.count >= self.own else self.limit,
+                why=self._reached(),
+            )
+        self._quiet_until = now + TOLD_AGAIN
+        for listener in self._listeners:
+            listener.pause()
+        self.look()
+
+    def _open(self) -> None:
+        self.full = False
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        for listener in self._listeners:
+            listener.resume()
+
+    def _look_again(self) -> None:
+        self._again = None
+        self.look()
 
 
 @implementer(IProtocolFactory)
@@ -72,6 +152,7 @@ class Listener:
 
     @ivar resource: where requests go.
     @ivar downstreams: the connections that there are.
+    @ivar draining: whether they are all about to end; C{patient}: whether WebSockets among them are left alone.
     @ivar nobody: the peer of a connection that is not made yet.
     """
 
@@ -88,29 +169,62 @@ class Listener:
         """
         self.resource = resource
         self.ticker = ticker
+        self.downstreams: set[Downstream] = set()
+        self.draining = self.patient = False
+        self.nobody = Peer("")
+        self._scheme = scheme
+        self._trusted: Networks = ()
+        self._forwarding: Forwarding | None = None
+        self.configure(trusted)
+        self._connections = connections
+        self._port: Any = None
+
+    def configure(self, trusted: Networks) -> None:
+        """
+        Called when the resource has other limits, timeouts or rules of forwarding, and whenever others are trusted.
+        The connections live on; their next requests go by this.
+
+        @param trusted: whose X-Forwarded-* are believed from now on.
+        """
+        resource = self.resource
         self.limits = resource.limits
         self.timeouts = resource.timeouts
         # What every request asks for, at hand.
         self.header_size = self.limits.header_size
         self.headers = self.limits.headers
         self.keepalive = self.timeouts.keepalive
-        self.downstreams: set[Downstream] = set()
-        self.nobody = Peer("")
+        if trusted == self._trusted and resource.forwarding is self._forwarding:
+            return
         self._trusted = trusted
-        self._scheme = scheme
-        self._connections = connections
-        self._port: Any = None
-        connections.add(self)
+        self._forwarding = resource.forwarding
+        # Many clients can be behind few addresses.
+        peers: dict[str, Peer] = {}
+        for downstream in self.downstreams:
+            address = downstream.peer.client
+            peer = peers.get(address)
+            if peer is None:
+                peer = peers[address] = self._peer(address)
+            downstream.peer = peer
+
+    def _peer(self, address: str) -> Peer:
+        return self.resource.forwarding.peer(address, self._scheme, self._trusted)
 
     def doStart(self) -> None:
         """Twisted: a port is about to use this factory."""
 
     def doStop(self) -> None:
         """Twisted: a port has stopped using this factory."""
+        self._port = None
+        self._connections.remove(self)
 
     def listening(self, port: IListeningPort) -> None:
         """The socket that brings the connections."""
         self._port = port
+        self._connections.add(self)
+        if isinstance(port, AcceptsWhileOpen):
+            port.share(self._connections.turns)
+        if self._connections.full:
+            self.pause()
 
     def buildProtocol(self, addr: IAddress | None) -> Downstream:
         """Twisted: somebody connects."""
@@ -121,7 +235,7 @@ class Listener:
         self.downstreams.add(downstream)
         self._connections.came()
         address = getattr(transport.getPeer(), "host", None) or ""
-        return self.resource.forwarding.peer(address, self._scheme, self._trusted)
+        return self._peer(address)
 
     def disconnected(self, downstream: Downstream) -> None:
         """A downstream's connection is over."""
@@ -139,8 +253,16 @@ class Listener:
         if self._port is not None and self._port.connected:
             self._port.startReading()
 
-    def drain(self) -> None:
-        """No more requests: idle connections end now, busy ones after their exchange."""
+    def drain(self, patient: bool = False) -> None:
+        """
+        No more requests: idle connections end in a second, busy ones after their exchange, WebSockets when both sides
+        have said farewell. It is over when there are no C{downstreams} any more; an exchange that has ended can still
+        have a part of its answer on the way to a slow client.
+
+        @param patient: WebSockets are not told to go yet: that is for another call.
+        """
+        self.draining = True
+        self.patient = patient
         for downstream in list(self.downstreams):
             downstream.drain()
 
@@ -148,3 +270,21 @@ class Listener:
         """End all connections at once."""
         for downstream in list(self.downstreams):
             downstream.abort()
+
+    def part_from(self, backends: Container[Backend]) -> None:
+        """These backends are to be left: WebSockets on them are told to go, all else on them runs on."""
+        for exchange in self._on(backends):
+            if exchange.tunnel is not None:
+                exchange.tunnel.leave()
+
+    def cut(self, backends: Container[Backend]) -> None:
+        """
+        End what still runs on these backends: with 503 where nothing has been answered yet, and then the client's
+        connection lives on; else with a reset.
+        """
+        for exchange in self._on(backends):
+            exchange.request_broke(503, "shutdown", "still running timeouts.drain after its backend was removed")
+
+    def _on(self, backends: Container[Backend]) -> list[Exchange]:
+        running = (downstream.exchange for downstream in self.downstreams)
+        return [exchange for exchange in running if exchange is not None and exchange.backend in backends]

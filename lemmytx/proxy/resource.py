@@ -83,22 +83,31 @@ class ReverseProxyResource:
         limits: Limits | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        self.router = router
-        self.clusters = {cluster.name: cluster for cluster in clusters}
         self.ticker = ticker
-        self.forwarding = forwarding or Forwarding()
-        self.limits = limits or Limits()
-        self.timeouts = timeouts or Timeouts()
-        self.response_size = HEAD_SHARE * self.limits.header_size
-        self.response_fields = HEAD_SHARE * self.limits.headers
+        self.configure(router, clusters, forwarding or Forwarding(), limits or Limits(), timeouts or Timeouts())
         self.exchanges = 0
         self.unrouted = Traffic()
-        for vhost in router.vhosts:
-            if vhost.traffic is None:
-                vhost.traffic = Traffic()
         self._starved_until = -inf
         self.record: Callable[[Exchange], None] | None = None
         self.reject_record: Callable[[Rejection], None] | None = None
+
+    def configure(
+        self, router: Router, clusters: Iterable[Cluster], forwarding: Forwarding, limits: Limits, timeouts: Timeouts
+    ) -> None:
+        """
+        Other vhosts, clusters and settings, from the next request on. What is under way keeps its route. Listeners
+        are to be told after this.
+        """
+        self.router = router
+        self.clusters = {cluster.name: cluster for cluster in clusters}
+        self.forwarding = forwarding
+        self.limits = limits
+        self.timeouts = timeouts
+        self.response_size = HEAD_SHARE * limits.header_size
+        self.response_fields = HEAD_SHARE * limits.headers
+        for vhost in router.vhosts:
+            if vhost.traffic is None:
+                vhost.traffic = Traffic()
 
     @property
     def vhosts(self) -> tuple[Vhost, ...]:

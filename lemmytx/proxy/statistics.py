@@ -17,6 +17,9 @@ from twisted.internet.task import LoopingCall
 
 from lemmytx.cluster.traffic import Traffic
 
+#: The name under which L{Recent} keeps what no vhost was for. No vhost can be called that.
+UNROUTED = ""
+
 #: Seconds between two notes.
 STEP = 10
 
@@ -38,19 +41,27 @@ class Recent:
     """
     The requests of the last minute, for each of any number of named counters.
 
-    Costs a comparison per counter and step; and a note, shared by all the steps in which nothing came.
+    Costs a comparison per counter and step; and a note, shared by all the steps in which nothing came. It belongs to
+    whoever serves, who starts it and stops it.
     """
 
-    __slots__ = ("_counters", "_notes", "_timer")
+    __slots__ = ("_clock", "_counters", "_notes", "_since", "_timer")
 
     def __init__(self, counters: Callable[[], Iterable[tuple[str, Traffic]]], clock: IReactorTime) -> None:
         """
         @param counters: gives names and counters, which may be others from time to time.
         """
         self._counters = counters
+        self._clock = clock
+        self._since = clock.seconds()
         self._notes: deque[dict[str, _Note]] = deque(maxlen=KEPT)
         self._timer = LoopingCall(self.note)
         self._timer.clock = clock
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since it was made."""
+        return self._clock.seconds() - self._since
 
     def start(self) -> None:
         """Begin to take notes."""

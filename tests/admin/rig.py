@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from zope.interface import implementer
 
 from lemmytx.addresses import parse_url
 from lemmytx.admin.site import admin_site
@@ -17,12 +19,15 @@ from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
 from lemmytx.cluster.passive import Passive
 from lemmytx.cluster.traffic import Traffic
+from lemmytx.interfaces import IInstance
 from lemmytx.model import Token
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.router import Route, Router, Vhost
+from lemmytx.proxy.snapshot import Snapshot, counters, take
+from lemmytx.proxy.statistics import Recent
 
 
 def token(text: str, role: str = "read") -> Token:
@@ -50,11 +55,56 @@ class Answer:
         return json.loads(self.body)
 
 
+@implementer(IInstance)
+class Instance:
+    """
+    One process, which can be told how what it is asked for ends.
+
+    @ivar reason: why it is not ready.
+    @ivar crew: what it says of its workers.
+    @ivar asked: what it was asked for; to be fired.
+    @ivar removed: what was counted for vhosts that are gone.
+    """
+
+    def __init__(self, rig: Rig) -> None:
+        self.reason: str | None = None
+        self.crew: list[dict[str, Any]] = []
+        self.asked: list[tuple[str, Deferred[Any]]] = []
+        self.removed = Traffic()
+        self._rig = rig
+
+    def ready(self) -> str | None:
+        """As it was told."""
+        return self.reason
+
+    async def snapshot(self) -> Snapshot:
+        """Of the rig's proxy."""
+        rig = self._rig
+        return await take(rig.resource, rig.connections, rig.recent, rig.clock, self.removed)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """As it was told."""
+        return self.crew
+
+    def reload(self) -> Deferred[list[str]]:
+        """Waits to be told."""
+        return self._ask("reload")
+
+    def upgrade(self) -> Deferred[int]:
+        """Waits to be told."""
+        return self._ask("upgrade")
+
+    def _ask(self, what: str) -> Deferred[Any]:
+        asked: Deferred[Any] = Deferred()
+        self.asked.append((what, asked))
+        return asked
+
+
 class Rig:
     """
     The admin side of a proxy with so many vhosts and one cluster of two backends.
 
-    @ivar reason: why the proxy is not ready.
+    @ivar instance: what the admin side is of.
     @ivar transport: of the connection that was opened last.
     """
 
@@ -65,7 +115,6 @@ class Rig:
         ready: Callable[[], str | None] | None = None,
     ) -> None:
         self.clock = Clock()
-        self.reason: str | None = None
         network = Network(self.clock)
         self.backends = [
             Backend(name, f"http://{name}.example", parse_url(f"http://{name}.example"), network, Passive(), Pool())
@@ -78,7 +127,11 @@ class Rig:
         ticker = Ticker(self.clock, self.clock.seconds)
         self.resource = ReverseProxyResource(Router(self.vhosts), [self.cluster], ticker)
         self.connections = Connections(10)
-        self.site = admin_site(self.resource, tokens, ready or (lambda: self.reason), self.connections, self.clock)
+        self.recent = Recent(lambda: counters(self.resource), self.clock)
+        self.instance = Instance(self)
+        if ready is not None:
+            self.instance.ready = ready  # type: ignore[method-assign]  # a test's own
+        self.site = admin_site(self.instance, tokens, self.clock)
         self.transport = StringTransport()
 
     def send(self, data: bytes) -> bytes:
@@ -99,3 +152,18 @@ class Rig:
         """One request and its answer."""
         lines = [f"{method} {path} HTTP/1.1", *([f"Host: {host}"] if host is not None else []), *fields, "", ""]
         return Answer(self.send("\r\n".join(lines).encode("latin-1")))
+
+    def ask_for(self, path: str, fields: Sequence[str] = (), body: str = "") -> Answer | None:
+        """
+        Have something done.
+
+        @return: the answer; L{None}: the instance was asked, and nothing has come of it yet.
+        """
+        asked = len(self.instance.asked)
+        lines = [f"POST {path} HTTP/1.1", "Host: localhost:8081", *fields, f"Content-Length: {len(body)}", "", body]
+        answer = self.send("\r\n".join(lines).encode("latin-1"))
+        return Answer(answer) if len(self.instance.asked) == asked else None
+
+    def told(self) -> Answer:
+        """What has come of it since."""
+        return Answer(self.transport.value())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx.admin.access import check_admin, check_endpoint_is_local
-from tests.admin.rig import Rig, token
+from tests.admin.rig import Answer, Rig, token
 
 
 class EndpointTests(SynchronousTestCase):
@@ -119,6 +119,118 @@ class TokenTests(SynchronousTestCase):
         """With tokens the host does not matter: there may be another proxy in front."""
         for host in ("admin.example", "10.0.0.1:8081", "x" * 200, None):
             self.assertEqual(self.rig.ask("/stats", host=host, fields=["X-API-Key: first"]).status, 200, host)
+
+    def test_replaced(self) -> None:
+        """Other tokens hold from the next request on, also where there were none."""
+        self.rig.site.access.tokens = (token("new"),)
+        self.assertEqual(self.rig.ask("/stats", fields=["X-API-Key: first"]).status, 401)
+        self.assertEqual(self.rig.ask("/stats", fields=["X-API-Key: new"]).status, 200)
+        self.rig.site.access.tokens = ()
+        self.assertEqual(self.rig.ask("/stats").status, 200)
+        self.assertEqual(self.rig.ask("/stats", host="evil.example", fields=["X-API-Key: new"]).status, 421)
+
+    def test_best_role(self) -> None:
+        """A token that is listed twice has the better of its roles, in either order."""
+        for roles in (("read", "admin"), ("admin", "read")):
+            rig = Rig([token("twice", role) for role in roles])
+            rig.ask_for("/api/v1/upgrade", ["X-API-Key: twice"])
+            self.assertEqual([what for what, _ in rig.instance.asked], ["upgrade"], roles)
+
+
+class RoleTests(SynchronousTestCase):
+    """What each role may do."""
+
+    def setUp(self) -> None:
+        self.rig = Rig([token("r", "read"), token("o", "operate"), token("a", "admin")])
+
+    def may(self, sent: str, path: str) -> bool:
+        """Whether a POST reaches what is behind it."""
+        asked = len(self.rig.instance.asked)
+        answer = self.rig.send(
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nX-API-Key: {sent}\r\nContent-Length: 0\r\n\r\n".encode()
+        )
+        if len(self.rig.instance.asked) > asked:
+            return True
+        found = Answer(answer)
+        self.assertEqual((found.status, found.json["title"]), (403, "Forbidden"))
+        self.assertIn("has the role", found.json["detail"])
+        return False
+
+    def test_roles(self) -> None:
+        """Reading is for all, a reload for operators, an upgrade for administrators alone."""
+        for sent, reload, upgrade in (("r", False, False), ("o", True, False), ("a", True, True)):
+            self.assertEqual(self.rig.ask("/stats", fields=[f"X-API-Key: {sent}"]).status, 200)
+            self.assertEqual(self.may(sent, "/api/v1/config/reload"), reload, sent)
+            self.assertEqual(self.may(sent, "/api/v1/upgrade"), upgrade, sent)
+
+    def test_other_spellings(self) -> None:
+        """No other spelling of a path takes a lesser role."""
+        for path in ("/api/v1/%75pgrade", "/api/v1/upgrad%65", "/api/%76%31/upgrade"):
+            self.assertFalse(self.may("o", path), path)
+
+    def test_whatever_changes(self) -> None:
+        """Who may only read gets nothing else through, wherever to."""
+        for method in ("POST", "PUT", "PATCH", "DELETE", "BREW"):
+            for path in ("/stats", "/nowhere", "/api/v1/config/reload"):
+                self.assertEqual(self.rig.ask(path, method, fields=["X-API-Key: r"]).status, 403, (method, path))
+
+
+class PageTests(SynchronousTestCase):
+    """Without tokens a browser on this machine must not act for a page on the web."""
+
+    def setUp(self) -> None:
+        self.rig = Rig()
+
+    def post(self, *fields: str) -> int:
+        """The status of a POST; 0: it came through."""
+        answer = self.rig.ask_for("/api/v1/config/reload", fields)
+        return 0 if answer is None else answer.status
+
+    def test_programs(self) -> None:
+        """A program that is no browser says nothing about pages."""
+        self.assertEqual(self.post(), 0)
+
+    def test_own(self) -> None:
+        """Our own page may, and so may the user's own doing."""
+        self.assertEqual(self.post("Origin: http://localhost:8081"), 0)
+        self.assertEqual(self.post("Origin: http://localhost:8081", "Sec-Fetch-Site: same-origin"), 0)
+        self.assertEqual(self.post("Sec-Fetch-Site: none"), 0)
+
+    def test_foreign(self) -> None:
+        """Any other page is refused: of another host, port, scheme or none, alone or among others."""
+        for fields in (
+            ("Origin: https://evil.example",),
+            ("Origin: null",),
+            ("Origin: http://localhost:3000",),
+            ("Origin: http://localhost",),
+            ("Origin: https://localhost:8081",),
+            ("Origin: http://localhost:8081.evil.example",),
+            ("Origin:",),
+            ("Origin: http://localhost:8081", "Origin: https://evil.example"),
+            ("Sec-Fetch-Site: cross-site",),
+            ("Sec-Fetch-Site: same-site",),
+            ("Origin: http://localhost:8081", "Sec-Fetch-Site: cross-site"),
+        ):
+            self.assertEqual(self.post(*fields), 403, fields)
+        self.assertEqual(self.rig.instance.asked, [])
+
+    def test_forms(self) -> None:
+        """What a form in a page can send is refused also from a browser that does not tell where it is from."""
+        for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain", ""):
+            self.assertEqual(self.post(f"Content-Type: {kind}"), 415, kind)
+        self.assertEqual(self.post("Content-Type: application/json; charset=utf-8"), 0)
+
+    def test_reading(self) -> None:
+        """A page may well ask: it does not get to see the answer."""
+        answer = self.rig.ask("/stats", fields=["Origin: https://evil.example", "Sec-Fetch-Site: cross-site"])
+        self.assertEqual(answer.status, 200)
+        self.assertNotIn("access-control-allow-origin", answer.fields)
+
+    def test_with_tokens(self) -> None:
+        """A browser sends no token by itself, so with tokens it does not matter where a page is from."""
+        self.rig.site.access.tokens = (token("a", "admin"),)
+        self.assertEqual(self.post("Origin: https://admin.example", "X-API-Key: a"), 0)
+        self.assertEqual(self.post("Origin: https://admin.example"), 401)
 
 
 class HostTests(SynchronousTestCase):

@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx import __version__
-from lemmytx.admin.stats import SLICE
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.http1 import codec
+from lemmytx.proxy.snapshot import SLICE, Snapshot, merge, take
 from lemmytx.proxy.statistics import KEPT, STEP, Recent
 from tests.admin.rig import Answer, Rig
 
@@ -85,8 +85,8 @@ class StatsTests(SynchronousTestCase):
 
     def test_last_minute(self) -> None:
         """What is not called total is of the last minute, for the whole as for each vhost; asking changes nothing."""
-        self.rig.site.doStart()
-        self.addCleanup(self.rig.site.doStop)
+        self.rig.recent.start()
+        self.addCleanup(self.rig.recent.stop)
         self.shop.ended(200, 1.0, 0, 100)
         self.rig.clock.pump([STEP] * (KEPT + 1))
         self.shop.ended(404, 1.0, 0, 100)
@@ -148,6 +148,36 @@ class StatsTests(SynchronousTestCase):
             },
         )
         self.assertEqual(backends["web2"]["health"], "unknown")
+
+    def test_removed(self) -> None:
+        """What was served for a vhost that is not there any more stays in the totals of the whole."""
+        self.shop.ended(200, 1.0, 1, 100)
+        self.rig.instance.removed.ended(404, 0.5, 2, 50)
+        stats = self.rig.ask("/stats").json
+        self.assertEqual((stats["total_count"], stats["total_response_size"], stats["count"]), (2, 150, 1))
+        self.assertEqual(stats["removed"]["total_status_code_count"], {"404": 1})
+
+    def test_workers(self) -> None:
+        """With several processes it lists them; with one there is nothing to list."""
+        self.assertNotIn("workers", self.rig.ask("/stats").json)
+        self.rig.instance.crew = [
+            {"id": 1, "pid": 100, "uptime_sec": 1.5, "downstreams": 2, "exchanges": 1, "restarts": 0},
+            {"id": 2, "pid": 101, "uptime_sec": 0.5, "downstreams": 0, "exchanges": 0, "restarts": 3},
+        ]
+        self.assertEqual(self.rig.ask("/stats").json["workers"], self.rig.instance.crew)
+
+    def test_healths(self) -> None:
+        """A backend that workers see differently shows the worst, and how many see what."""
+
+        async def snapshot() -> Snapshot:
+            ours = await take(self.rig.resource, self.rig.connections, self.rig.recent, self.rig.clock)
+            self.rig.backends[0].moved(("192.0.2.1",))
+            theirs = await take(self.rig.resource, self.rig.connections, self.rig.recent, self.rig.clock)
+            return await merge([ours, theirs], self.rig.clock)
+
+        self.rig.instance.snapshot = snapshot  # type: ignore[method-assign]  # this test's own
+        web1 = self.rig.ask("/stats").json["clusters"]["web"]["backends"]["web1"]
+        self.assertEqual((web1["health"], web1["healths"]), ("unknown", {"unknown": 1, "up": 1}))
 
     def test_no_clusters(self) -> None:
         """A proxy that has nothing configured answers as well."""

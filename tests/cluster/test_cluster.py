@@ -346,3 +346,82 @@ class ExchangeTests(ProxyCase):
         self.accept().send(OK)
         self.assertEqual(client.got, OK)
         self.assertEqual(self.cluster.scheduler_failures, 1)
+
+
+class ConfigureTests(ClusterCase):
+    """Other members while requests are under way."""
+
+    def other(self, number: int) -> Backend:
+        """A backend that is not in the cluster yet."""
+        location = parse_url(f"http://10.0.1.{number}")
+        backend = Backend(f"n{number}", location.url, location, None, Passive(), Pool())  # type: ignore[arg-type]
+        backend.addresses = (location.host,)
+        return backend
+
+    def test_members(self) -> None:
+        """Requests go to the new members from the next choice on; who stays keeps what is known of it."""
+        cluster = self.cluster("aa")
+        stays, goes = cluster.backends
+        stays.acquire()
+        cluster.failed(stays, "refused", "no")
+        cluster.configure([stays, self.other(1)], cluster.scheduler, cluster.rules)
+        self.assertEqual(set(self.chosen(cluster, 6).split()), {"a0", "n1"})
+        self.assertEqual((stays.active, stays.failures), (1, {"refused": 1}))
+        self.assertNotIn(goes, cluster.candidates)
+
+    def test_gone(self) -> None:
+        """A member that goes closes its idle connections, keeps no more, and no longer speaks to the cluster."""
+        cluster = self.cluster("aa")
+        goes = cluster.backends[1]
+        closed = []
+
+        class Idle:
+            served = 1
+
+            def close(self) -> None:
+                closed.append(self)
+
+        upstream: Any = Idle()
+        goes.acquire()
+        goes.idle.append(upstream)
+        cluster.configure(cluster.backends[:1], cluster.scheduler, cluster.rules)
+        goes.release(upstream, self.now)
+        self.assertEqual((closed, len(goes.idle), goes.active), ([upstream, upstream], 0, 0))
+        before = cluster.candidates
+        goes.changed()
+        self.assertIs(cluster.candidates, before)
+
+    def test_settings(self) -> None:
+        """What is configured is taken over; a share of a capacity that stays as it is, is kept."""
+        cluster = self.cluster("aa", capacity=10)
+        backend, settings = cluster.backends[0], self.other(1)
+        backend.room = 3
+        settings.capacity = settings.room = 10
+        settings.weight, settings.role = 7, "backup"
+        backend.configure(settings)
+        self.assertEqual((backend.name, backend.weight, backend.role, backend.room), ("n1", 7, "backup", 3))
+        settings.capacity, settings.room = 4, 2
+        backend.configure(settings)
+        self.assertEqual((backend.capacity, backend.room), (4, 2))
+
+    def test_scheduler(self) -> None:
+        """A scheduler that fails when told of the members is told once, and requests are served."""
+
+        class Failing(RoundRobin):
+            def update(self, backends: Any) -> None:
+                raise RuntimeError("no")
+
+        cluster = self.cluster("a")
+        cluster.configure([*cluster.backends, self.other(1)], Failing(), cluster.rules)
+        self.assertEqual(len(self.events), 1)
+        self.assertNotIn("-", self.chosen(cluster, 4))
+
+    def test_share(self) -> None:
+        """A process takes no more of a backend than its share of the capacity."""
+        cluster = self.cluster("a", capacity=10)
+        backend = cluster.backends[0]
+        backend.room = 1
+        self.assertEqual(self.chosen(cluster), "a0")
+        backend.acquire()
+        self.assertEqual(self.chosen(cluster), "-")
+        self.assertTrue(cluster.full())

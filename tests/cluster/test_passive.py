@@ -158,3 +158,29 @@ class MostEjectedTests(SynchronousTestCase):
         """A share that a float cannot hold exactly does not cost a backend."""
         self.assertEqual(most_ejected(100, 0.29), 29)
         self.assertEqual((most_ejected(4, 0.0), most_ejected(4, 1.0)), (0, 4))
+
+
+class ConfigureTests(SynchronousTestCase):
+    """Other settings while it is at work."""
+
+    def test_failures_stay(self) -> None:
+        """Failures that are known count by the new settings."""
+        passive = Passive(max_fails=5, fail_window=10, retry_interval=7)
+        passive.failed(100.0)
+        passive.failed(101.0)
+        passive.configure(3, 10.0, 2.0)
+        self.assertTrue(passive.failed(102.0))
+        self.assertEqual(passive.until, 104.0)
+
+    def test_out_stays_out(self) -> None:
+        """One that is out comes back when it was to come back."""
+        passive = ejected(Passive(retry_interval=7), 100.0)
+        passive.configure(1, 1.0, 1.0)
+        self.assertEqual((passive.ejected, passive.until), (True, 107.0))
+
+    def test_never(self) -> None:
+        """Where failures do not count any more, what they did is undone."""
+        passive = ejected(Passive(), 100.0)
+        passive.configure(0, 10.0, 10.0)
+        self.assertEqual((passive.ejected, passive.suspect, passive.may_try(100.0)), (False, False, True))
+        self.assertFalse(passive.failed(101.0))

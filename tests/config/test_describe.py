@@ -79,7 +79,8 @@ access_log: {format: "${FORMAT:-json}"}
             ("clusters: {a: {backends: [], scheduler: {pace: 3}}}", "$.clusters.a.scheduler"),
             ("vhosts: [{hosts: [a.example]}]", "$.vhosts[0]"),
             ("vhosts: [{hosts: [], cluster: a}]", "$.vhosts[0].hosts"),
-            ("workers: 2", "$.workers"),
+            ("workers: 0", "$.workers"),
+            ("workers: many", "$.workers"),
             ("admin: {tokens: [{name: a, hash: secret, role: admin}]}", "$.admin.tokens[0].hash"),
         ):
             self.assertEqual([path], self.errors(text), text)

@@ -155,7 +155,7 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
     (
         "numbers",
         """\
-        workers: 2
+        workers: 65
         limits: {header_size: 64kb, headers: 1.5, body_size: -1, connections: true}
         timeouts: {header: 0, keepalive: 1 minute, body: .inf, tunnel: 500d, drain: "x"}
         clusters:
@@ -166,7 +166,7 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
         defaults: {max_ejected: 120%, max_fails: "3"}
         """,
         [
-            "1: workers: found 2; write 1: more is not available in this version of lemmytx",
+            "1: workers: found 65; write a whole number from 1 to 64, or auto: one per core",
             "2: limits.header_size: found '64kb'; write a size: bytes as a whole number, or as in 64k, 1m, 1g",
             "2: limits.headers: found 1.5; write a whole number from 1 to 10000",
             "2: limits.body_size: found -1; write from 0 to 1125899906842624 bytes",
@@ -339,7 +339,7 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
     (
         "not_yet",
         """\
-        workers: auto
+        workers: all
         listeners:
           - endpoint: tcp:1
             tls: {certificates: [certs/]}
@@ -364,7 +364,7 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
         access_log: {format: haproxy}
         """,
         [
-            "1: workers: found 'auto'; write 1: more is not available in this version of lemmytx",
+            "1: workers: found 'all'; write a whole number from 1 to 64, or auto: one per core",
             "4: listeners[0].tls: not available in this version of lemmytx",
             "5: listeners[0].http2: not available in this version of lemmytx",
             "6: listeners[0].proxy_protocol: not available in this version of lemmytx",

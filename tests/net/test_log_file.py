@@ -295,3 +295,68 @@ class LogFileTests(SynchronousTestCase):
         )
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
         self.assertEqual(done.stdout, b"one\ntwo\nthree\n")
+
+    def test_processes(self) -> None:
+        """Processes that write to one pipe and share a lock do so one after the other: each batch comes whole."""
+        program = (
+            "import sys\n"
+            "from twisted.internet.task import Clock\n"
+            "from lemmytx.net.log_file import LogFile\n"
+            "log = LogFile('-', Clock(), print, lock=int(sys.argv[2]))\n"
+            "log.start()\n"
+            "for _ in range(10):\n"
+            "    log.append(sys.argv[1].encode() * 300_000 + b'\\n')\n"
+            "    log.flush()\n"
+            "print('begun', file=sys.stderr)\n"
+            "log.close(30)\n"
+        )
+        lock = os.memfd_create("lock")
+        self.addCleanup(os.close, lock)
+        there, here = os.pipe()
+        children = [
+            subprocess.Popen(
+                [sys.executable, "-c", program, letter, str(lock)],
+                stdout=here,
+                stderr=subprocess.PIPE,
+                pass_fds=[lock],
+            )
+            for letter in "ab"
+        ]
+        os.close(here)
+        for child in children:
+            # More than a pipe holds: both are at it now.
+            assert child.stderr is not None
+            self.assertEqual(child.stderr.readline(), b"begun\n")
+        with open(there, "rb") as pipe:
+            lines = pipe.read().splitlines()
+        for child in children:
+            self.assertEqual(child.communicate(timeout=60)[1], b"")
+        torn = [line for line in lines if line not in (b"a" * 300_000, b"b" * 300_000)]
+        self.assertEqual((len(lines), len(torn)), (20, 0))
+
+    def test_no_lock_for_files(self) -> None:
+        """A regular file is written without asking for the lock: appending needs none."""
+        log = self.open(lock=self.no_lock())
+        log.append(b"one\n")
+        log.reopen()
+        log.append(b"two\n")
+        log.close()
+        self.assertEqual((self.lines(), self.said()), ([b"one", b"two"], []))
+
+    def test_lock_in_trouble(self) -> None:
+        """A lock that cannot be had is trouble like any other: it is told, and the lines wait."""
+        os.mkfifo(self.path)
+        with open(self.path, "r+b", buffering=0):
+            log = self.open(lock=self.no_lock())
+            log.append(b"one\n")
+            log.flush()
+            self.hear()
+            log.close()
+        self.assertIn("Bad file descriptor", self.said()[0])
+        self.assertIn("the last 4 bytes could not be written", self.said()[-1])
+
+    def no_lock(self) -> int:
+        """A descriptor that cannot be locked: it is not open for writing."""
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        self.addCleanup(os.close, descriptor)
+        return descriptor

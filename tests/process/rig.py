@@ -34,6 +34,7 @@ _PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 ANY = "tcp:0:interface=127.0.0.1"
 
 _SERVES = re.compile(r"lemmytx \S+ serves on (.*); codec: (.*)")
+_WORKER = re.compile(r"worker (\d+) \(pid (\d+)\) serves$", re.MULTILINE)
 
 
 def program(name: str) -> str:
@@ -207,12 +208,39 @@ class Lemmy(Process):
         """
         where = where or folder(case)
         self.admin = os.path.join(where, "admin")
-        config = {"admin": {"endpoint": f"unix:{self.admin}"}, **settings}
-        path = os.path.join(where, "lemmy.yaml")
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(config, file)  # JSON is YAML
-        words = [*before, script(command[0]), *command[1:], "--config", path, *options]
-        super().__init__(case, words, where, environment)
+        self.config = os.path.join(where, "lemmy.yaml")
+        self.write(settings)
+        words = [*before, script(command[0]), *command[1:], "--config", self.config, *options]
+        # By this its workers are found, and what an upgrade puts in its place.
+        self._mark = f"LEMMYTX_TEST={where}"
+        super().__init__(case, words, where, {"LEMMYTX_TEST": where, **(environment or {})})
+
+    def write(self, settings: Mapping[str, Any] | str) -> None:
+        """Writes the configuration, for a start or a reload: what is in it, or its text."""
+        if not isinstance(settings, str):
+            settings = json.dumps({"admin": {"endpoint": f"unix:{self.admin}"}, **settings})  # JSON is YAML
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(settings)
+
+    def kill(self) -> None:
+        """Ends it, whatever it does, with its workers and successors."""
+        super().kill()
+        for pid in self.family():
+            end(pid)
+
+    def family(self) -> list[int]:
+        """Every living process that it has started, and those in turn; itself, too."""
+        mark = self._mark.encode()
+        found = []
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and lives(int(entry)):
+                try:
+                    with open(f"/proc/{entry}/environ", "rb") as file:
+                        if mark in file.read().split(b"\0"):
+                            found.append(int(entry))
+                except OSError:
+                    continue  # ended, or somebody else's
+        return found
 
     def ready(self) -> Lemmy:
         """
@@ -265,6 +293,57 @@ class Lemmy(Process):
         stats: dict[str, Any] = json.loads(body)
         return stats
 
+    def post(self, path: str) -> tuple[int, bytes]:
+        """Has the admin side do something: status and body."""
+        return ask(unix(self.admin), path, "localhost", method="POST")
+
+    def workers(self) -> dict[int, int]:
+        """The process ids of the workers that have said that they serve, by their numbers."""
+        said = ((int(number), int(pid)) for number, pid in _WORKER.findall(self.output()))
+        return {number: pid for number, pid in said if lives(pid)}
+
+    def manned(self, count: int) -> dict[int, int]:
+        """
+        Waits until so many workers serve: the same as L{workers}.
+
+        @raise AssertionError: when it does not come to that.
+        """
+        self.wait(lambda: len(self.workers()) == count, f"{count} workers that serve")
+        return self.workers()
+
+    def reload(self, settings: Mapping[str, Any]) -> None:
+        """
+        Has it take another configuration, by SIGHUP.
+
+        @raise AssertionError: when it does not.
+        """
+        before = self.count("reloaded: ")
+        self.write(settings)
+        self.signal(signal.SIGHUP)
+        self.wait(lambda: self.count("reloaded: ") > before, "the reload")
+
+    def refuses(self, settings: Mapping[str, Any] | str, *reasons: str) -> None:
+        """
+        Has it take a configuration that it cannot take, by SIGHUP.
+
+        @param settings: the text of the file, or what is in it.
+        @param reasons: each is on a line of its own that says that nothing has changed.
+        @raise AssertionError: when it takes it, or does not say why.
+        """
+        before, taken = len(self.output().splitlines()), self.count("reloaded: ")
+        self.write(settings)
+        self.signal(signal.SIGHUP)
+
+        def refusals() -> list[str]:
+            return [line for line in self.output().splitlines()[before:] if "reload refused, nothing has" in line]
+
+        def told() -> bool:
+            return all(any(reason in line for line in refusals()) for reason in reasons)
+
+        self.wait(lambda: told() or self.count("reloaded: ") > taken, f"a refusal because of {reasons}")
+        assert self.count("reloaded: ") == taken, self.output()
+        assert len(refusals()) == len(reasons), self.output()
+
     def stop(self) -> int:
         """Asks it to end, and waits: its exit status."""
         self.signal(signal.SIGTERM)
@@ -303,7 +382,11 @@ def rest(sock: socket.socket) -> bytes:
 
 
 def ask(
-    sock: AbstractContextManager[socket.socket], path: str, host: str, fields: Mapping[str, str] | None = None
+    sock: AbstractContextManager[socket.socket],
+    path: str,
+    host: str,
+    fields: Mapping[str, str] | None = None,
+    method: str = "GET",
 ) -> tuple[int, bytes]:
     """
     One request that ends its connection.
@@ -312,9 +395,10 @@ def ask(
     """
     lines = "".join(f"{name}: {value}\r\n" for name, value in (fields or {}).items())
     with sock as link:
-        link.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\r\n".encode("latin-1"))
-        head, _, body = rest(link).partition(b"\r\n\r\n")
-    return int(head.split(b" ", 2)[1]) if head else 0, body
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{lines}\r\n"
+        link.sendall(head.encode("latin-1"))
+        answer, _, body = rest(link).partition(b"\r\n\r\n")
+    return int(answer.split(b" ", 2)[1]) if answer else 0, body
 
 
 class Nginx(Process):

@@ -273,9 +273,9 @@ class OwnFaultTests(PluginCase):
     def test_access_log(self) -> None:
         """One while the line of the access log is made: the client gets its answer all the same."""
         text = (
-            "# lemmytx\nfrom lemmytx import assemble\n\n\ndef broken(style):\n    def line(exchange):\n"
+            "# lemmytx\nfrom lemmytx import serving\n\n\ndef broken(style):\n    def line(exchange, lines):\n"
             "        if exchange.head.path == b'/bad':\n            raise RuntimeError('sabotage')\n"
-            "        return b'line\\n'\n    return line\n\n\nassemble.formatter = broken\n"
+            "        lines += b'line\\n'\n    return line\n\n\nserving.appender = broken\n"
         )
         lemmy = self.with_plugins({"sabotage": text})
         self.answered(self.ask(lemmy, b"/bad"), 200)

@@ -6,9 +6,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
+
+from twisted.trial.unittest import SynchronousTestCase
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+from websockets.sync.server import ServerConnection, serve
 
 from tests.process.case import ScriptedCase
-from tests.process.rig import Lemmy, read
+from tests.process.rig import Lemmy, configuration, read, until
 from tests.wire.reading import Message
 from tests.wire.sockets import Client, Side
 
@@ -98,3 +105,66 @@ class TunnelTests(ScriptedCase):
         lemmy, client, side = self.opened(timeouts={"tunnel": "300ms"})
         self.until(lambda: bool(client.ended and side.ended))
         self.ends_as(lemmy, "timeout_tunnel")
+
+
+class WebSocketTests(SynchronousTestCase):
+    """Both ends are what others use: the C{websockets} package, with compressed messages."""
+
+    def setUp(self) -> None:
+        self.codes: list[tuple[int | None, bool]] = []
+        server = serve(self.echo, "127.0.0.1", 0)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        self.addCleanup(thread.join)
+        self.addCleanup(server.shutdown)
+        self.backend = f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+
+    def echo(self, connection: ServerConnection) -> None:
+        """The backend, in a thread for each connection: notes how it ended, and whether that was a handshake."""
+        try:
+            for message in connection:
+                connection.send(message)
+            connection.recv(0)
+        except ConnectionClosed as closed:
+            self.codes.append((closed.rcvd and closed.rcvd.code, closed.sent is not None))
+
+    def client(self, lemmy: Lemmy) -> ClientConnection:
+        """A WebSocket through the proxy that has been used."""
+        made = connect(f"ws://127.0.0.1:{lemmy.port}/", proxy=None)
+        self.addCleanup(made.close)
+        for message in ("hello " * 100, b"x" * 100_000, ["in ", "pieces"]):
+            made.send(message)
+            self.assertEqual(made.recv(10), "".join(message) if isinstance(message, list) else message)
+        return made
+
+    def closed(self, client: ClientConnection) -> tuple[int | None, bool]:
+        """How the client's end closes: the code that it gets, and whether it could answer."""
+        try:
+            said = client.recv(10)
+        except ConnectionClosed as closed:
+            return closed.rcvd and closed.rcvd.code, closed.sent is not None
+        raise AssertionError(said)
+
+    def test_stop(self) -> None:
+        """SIGTERM: every WebSocket gets 1001 on both sides, answers, and the process ends long before its patience."""
+        lemmy = Lemmy(
+            self,
+            configuration(self.backend, timeouts={"drain": 600}, access_log={"path": "access", "format": "json"}),
+        ).ready()
+        clients = [self.client(lemmy) for _ in range(5)]
+        lemmy.signal(signal.SIGTERM)
+        self.assertEqual([(1001, True)] * 5, [self.closed(client) for client in clients])
+        self.assertEqual(0, lemmy.ended())
+        self.assertTrue(until(lambda: len(self.codes) == 5))
+        self.assertEqual([(1001, True)] * 5, self.codes)
+        lines = [json.loads(line) for line in read(os.path.join(lemmy.folder, "access")).splitlines()]
+        self.assertEqual([(101, "shutdown")] * 5, [(line["status"], line["termination"]) for line in lines])
+        self.assertNotIn("Traceback", lemmy.output())
+
+    def test_ends(self) -> None:
+        """A WebSocket whose client closes it ends with the client's own code, as without a proxy."""
+        lemmy = Lemmy(self, configuration(self.backend)).ready()
+        self.client(lemmy).close(4001, "enough")
+        self.assertTrue(until(lambda: bool(self.codes)))
+        self.assertEqual([(4001, True)], self.codes)
+        self.assertEqual(0, lemmy.stop())

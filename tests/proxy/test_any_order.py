@@ -8,8 +8,11 @@ from hypothesis import strategies as st
 from lemmytx.cluster.cluster import Rules
 from lemmytx.model import Timeouts
 from tests.proxy.rig import GET, OK, End, ProxyCase, post
+from tests.websocket.made import CLOSE, TEXT, frame
 
 UPGRADE = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"
+SOCKET = UPGRADE.replace(b"Upgrade: x", b"Upgrade: websocket")
+OPEN = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 #: What a client may say, right or wrong at that place.
@@ -17,7 +20,8 @@ REQUESTS = (
     GET, GET * 3, GET[:20], GET[20:], GET.replace(b"1.1", b"1.0"), GET[:-2] + b"Connection: close\r\n\r\n",
     GET.replace(b"GET", b"HEAD"), post(5) + b"hello", post(5), b"hello", post(5, b"Expect: 100-continue\r\n"),
     post(200_000, method=b"PUT"), b"x" * 70_000, CHUNKED, b"5\r\nhello\r\n", b"0\r\n\r\n", UPGRADE, b"bytes", b"\r\n",
-    b"nonsense\r\n\r\n", GET.replace(b"shop", b"\x00"),
+    b"nonsense\r\n\r\n", GET.replace(b"shop", b"\x00"), SOCKET, SOCKET, frame(TEXT, b"words", True),
+    frame(TEXT, b"words", True)[:7], frame(CLOSE, b"", True),
 )  # fmt: skip
 
 #: What a backend may say.
@@ -26,7 +30,8 @@ RESPONSES = (
     b"HTTP/1.1 103 Early Hints\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"5\r\nhello\r\n",
     b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n", b"x" * 70_000,
     b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", b"HTTP/1.0 200 OK\r\n\r\nold",
-    b"HTTP/1.1 304 Not Modified\r\n\r\n", b"nonsense\r\n\r\n",
+    b"HTTP/1.1 304 Not Modified\r\n\r\n", b"nonsense\r\n\r\n", OPEN, OPEN, frame(TEXT, b"words"),
+    frame(TEXT, b"words")[:5], frame(CLOSE),
 )  # fmt: skip
 
 _which = st.integers(0, 3)
@@ -38,7 +43,7 @@ _steps = st.one_of(
         st.sampled_from(("client_close", "client_reset", "backend_close", "backend_reset")), _which, st.just(b"")
     ),
     st.tuples(st.sampled_from(("client_full", "client_drain", "backend_full", "backend_drain")), _which, st.just(b"")),
-    st.tuples(st.sampled_from(("second", "tick", "half_minute", "drain")), _which, st.just(b"")),
+    st.tuples(st.sampled_from(("second", "tick", "half_minute", "drain", "part", "cut")), _which, st.just(b"")),
 )
 _times = {"tick": 0.3, "second": 1.5, "half_minute": 31.0}
 
@@ -55,6 +60,10 @@ class AnyOrderTests(ProxyCase):
         elif what == "drain":
             if which == 3:
                 self.listener.drain()
+        elif what == "part":
+            self.listener.part_from(self.backends[which:])
+        elif what == "cut":
+            self.listener.cut(self.backends[which:])
         elif what in ("accept", "refuse"):
             if self.network.dialled:
                 getattr(self, what)()
@@ -70,6 +79,7 @@ class AnyOrderTests(ProxyCase):
 
     @given(st.lists(_steps, max_size=25))
     @example([("ask", 0, GET), ("accept", 0, b""), ("backend_full", 0, b""), ("ask", 0, b"x" * 70_000)])
+    @example([("ask", 0, SOCKET), ("accept", 0, b""), ("answer", 0, OPEN), ("part", 0, b""), ("client_reset", 0, b"")])
     @settings(
         max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lemmytx.model import Timeouts
+from lemmytx.proxy.downstream import LAST_REQUEST
 from tests.proxy.rig import GET, OK, ProxyCase, post, split
 
 
@@ -19,6 +20,18 @@ class TimeoutTests(ProxyCase):
         first, fields, _ = split(client.got)
         self.assertEqual((first, fields[b"connection"]), (b"HTTP/1.1 408 Request Timeout", b"close"))
         self.assertEqual([r.status for r in self.rejections], [408])
+
+    def test_lateOurselves(self) -> None:
+        """When we have been busy for so long that the time is over, a request that came in time is served."""
+        client, _ = self.idle()
+        for first in (False, True):
+            end = self.client() if first else client
+            end.socket.incoming.append(GET)
+            self.loop.advance(100)
+            self.assertEqual(end.fate, "open")
+            self.loop.settle()
+            self.accept().send(OK)
+            self.assertEqual(end.take(), OK)
 
     def test_headInDrops(self) -> None:
         """Single bytes do not prolong the time of a head."""
@@ -269,11 +282,13 @@ class DrainTests(ProxyCase):
     """Listeners that stop."""
 
     def test_idleEnds(self) -> None:
-        """Idle connections are closed."""
+        """Idle connections are closed, a moment later."""
         client, _ = self.idle()
         self.listener.drain()
-        self.loop.settle()
-        self.assertEqual(client.fate, "closed")
+        self.loop.wait(LAST_REQUEST - 0.5)
+        self.assertEqual(client.fate, "open")
+        self.loop.wait(1.2)
+        self.assertEqual((client.fate, client.got), ("closed", b""))
 
     def test_busyEndsAfterwards(self) -> None:
         """A running exchange ends, says that the connection does too, and what was sent ahead is not served."""
@@ -288,12 +303,26 @@ class DrainTests(ProxyCase):
         self.assertEqual(client.fate, "closed")
 
     def test_inTheResponse(self) -> None:
-        """A response that has begun goes on to its end."""
+        """A response that has begun goes on to its end; its client was not told of ours, and may ask once more."""
         client, backend = self.idle()
         client.send(GET)
         backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234")
         self.listener.drain()
         backend.send(b"56789")
+        self.assertEqual((split(client.take())[2], client.fate), (b"0123456789", "open"))
+        client.send(GET)
+        backend.send(OK)
+        self.assertEqual((split(client.got)[1][b"connection"], client.fate), (b"close", "closed"))
+
+    def test_inTheResponseAndSilent(self) -> None:
+        """If it does not ask, that was all."""
+        client, backend = self.idle()
+        client.send(GET)
+        backend.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n01234")
+        self.listener.drain()
+        self.loop.wait(10)
+        backend.send(b"56789")
+        self.loop.wait(LAST_REQUEST + 0.6)
         self.assertEqual((split(client.got)[2], client.fate), (b"0123456789", "closed"))
 
     def test_abort(self) -> None:

@@ -64,7 +64,8 @@ class Peer:
         self._out = bytearray()
         self._finishing = False
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop.selector.register(sock, selectors.EVENT_READ, self._ready)
 
     def _ready(self, events: int) -> None:

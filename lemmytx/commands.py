@@ -1,0 +1,96 @@
+"""
+What a parent and its workers say to each other, over AMP on a unix socket pair.
+
+The parent asks, a worker answers; a worker asks nothing. A box of AMP holds 64 kB, so what may be longer goes in parts:
+a configuration as calls of L{Part} before L{Prepare}, statistics as calls of L{Statistics} until there is no more.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.protocol import connectionDone
+from twisted.protocols import amp
+from twisted.python.failure import Failure
+
+from lemmytx.assemble import CannotStart
+
+#: Bytes of a part. AMP takes 65,535.
+PART = 60_000
+
+
+class Control(amp.AMP):
+    """Either end of a control connection. AMP's own logs the addresses of both, and a socket pair has none."""
+
+    def makeConnection(self, transport: Any) -> None:
+        """Twisted: it is there."""
+        amp.BinaryBoxProtocol.makeConnection(self, transport)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted: it is there no more."""
+        amp.BinaryBoxProtocol.connectionLost(self, reason)
+        self.transport = None
+
+
+class Listening(amp.Command):
+    """One listening socket of an endpoint description. The descriptors of one come in their order."""
+
+    arguments = [(b"endpoint", amp.Unicode()), (b"descriptor", amp.Descriptor())]
+
+
+class Forget(amp.Command):
+    """The sockets of an endpoint description are not needed any more."""
+
+    arguments = [(b"endpoint", amp.Unicode())]
+
+
+class Part(amp.Command):
+    """A part of a pickled L{lemmytx.model.Configuration}. The pipe is private to the two processes."""
+
+    arguments = [(b"data", amp.String())]
+
+
+class Prepare(amp.Command):
+    """Build the configuration that came in parts, beside the one at work."""
+
+    arguments = [(b"folders", amp.ListOf(amp.Unicode()))]
+    errors = {CannotStart: b"CANNOT"}
+
+
+class Commit(amp.Command):
+    """Put to work what was prepared."""
+
+
+class Abort(amp.Command):
+    """Forget what was prepared."""
+
+
+class Statistics(amp.Command):
+    """The first or the next part of the statistics; C{more}: whether another one follows."""
+
+    arguments = [(b"first", amp.Boolean())]
+    response = [(b"piece", amp.String()), (b"more", amp.Boolean())]
+
+
+class Load(amp.Command):
+    """How many requests are in flight on each backend that has a capacity: JSON, by cluster and backend."""
+
+    response = [(b"active", amp.String())]
+
+
+class Share(amp.Command):
+    """How many may be, from now on: the same JSON. Nothing is said of those that stay as they are."""
+
+    arguments = [(b"room", amp.String())]
+
+
+class Reopen(amp.Command):
+    """Log files were moved away."""
+
+
+class Drain(amp.Command):
+    """Accept nobody any more, let what runs end within C{timeouts.drain}, and go."""
+
+
+class Hurry(amp.Command):
+    """Go at once."""

@@ -1,0 +1,498 @@
+"""
+The workers of an instance, as their parent sees them: started, told, watched, started again.
+
+A worker is a process of its own (L{lemmytx.worker}). It gets its listening sockets and its configuration over the
+control connection, as soon as it is there and in the same words as at a reload later. One that ends is replaced, after
+a pause that doubles each time until one has served for a while. One that was away during a reload comes up with the
+configuration that holds by then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Factory
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from lemmytx import __version__, commands, model
+from lemmytx.assemble import CannotStart
+from lemmytx.cluster.shares import divide
+from lemmytx.net.notify import VARIABLES
+from lemmytx.net.turns import Board
+from lemmytx.process import Worker
+from lemmytx.proxy.snapshot import Snapshot, Totals, from_pieces
+from lemmytx.serving import Descriptors
+from lemmytx.worker import BOARD, CONTROL
+
+log = Logger(namespace="lemmytx.workers")
+
+#: Seconds before a worker that ended is replaced: at first, and at most. Each time in a row it is twice as long.
+AGAIN = 0.1
+AGAIN_MOST = 30.0
+
+#: Seconds of service after which the next end is the first in a row again.
+SETTLED = 10.0
+
+#: Seconds that a worker has for a configuration. One with 10,000 vhosts takes two.
+PATIENCE = 60.0
+
+#: Seconds that statistics wait for a worker that is busy; after that its last figures do.
+STATISTICS = 1.0
+
+#: Seconds between two looks at what each has counted, so that little is lost with one that is killed.
+LOOK = 5.0
+
+#: Seconds without an answer after which a worker is said to be stuck, and after which it is killed.
+STUCK = 10.0
+STUCK_FOR_GOOD = 60.0
+
+#: Seconds that a worker has to end after it should have.
+GRACE = 10.0
+
+#: Seconds between two divisions of what backends take.
+REBALANCE = 0.5
+
+#: How many requests each backend of each cluster may have in flight from one worker.
+_Room = dict[str, dict[str, int]]
+
+
+#: A configuration on its way: as it is, as it is sent, the sockets for it, and who has been asked to prepare it.
+_Next = tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]]
+
+
+class Crew:
+    """
+    All workers.
+
+    @ivar configuration: the one that holds.
+    """
+
+    def __init__(self, reactor: Any, reactor_name: str, count: int) -> None:
+        """
+        @param reactor_name: Twisted's short name of the reactor that the workers run on.
+        @param count: how many.
+        """
+        self._reactor = reactor
+        self._reactor_name = reactor_name
+        self._count = count
+        self._board = Board()
+        self._workers: dict[int, Worker] = {}
+        self._waiting: dict[int, Any] = {}
+        self._in_a_row: dict[int, int] = {}
+        self._restarts: dict[int, int] = {}
+        self._totals = Totals()
+        self._generation = -1
+        self._message: tuple[bytes, list[str]] = (b"", [])
+        self._descriptors: dict[str, list[int]] = {}
+        self._next: tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]] | None = (
+            None
+        )
+        self._ending = False
+        self._looks = LoopingCall(self._look)
+        self._looks.clock = reactor
+        self._shares = LoopingCall(self._share)
+        self._shares.clock = reactor
+        self._first: Deferred[None] | None = None
+        self._untried: set[int] = set()
+        self.configuration = model.Configuration()
+
+    # What an instance asks of its members
+
+    def start(self) -> None:
+        """The reactor runs, or is about to."""
+        self._looks.start(LOOK, now=False)
+        self._shares.start(REBALANCE, now=False)
+
+    async def prepare(
+        self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
+    ) -> None:
+        """
+        Have all workers build a configuration.
+
+        @raise CannotStart: one of them cannot. Nothing has changed then.
+        """
+        message = (pickle.dumps(configuration), list(folders))
+        known = {endpoint: list(numbers) for endpoint, numbers in descriptors.items()}
+        asked = [worker for worker in self._workers.values() if worker.serving and not worker.leaving]
+        self._next = (configuration, message, known, asked)
+        answers: Any = await DeferredList(
+            [ensureDeferred(self._prepare(worker, message, known)) for worker in asked], consumeErrors=True
+        )
+        refused = [answer.value for went_well, answer in answers if not went_well]
+        for worker, (went_well, answer) in zip(asked, answers, strict=True):
+            # One that has ended comes up again with whatever holds then; all others must be able to.
+            if not went_well and not isinstance(answer.value, CannotStart) and worker.serving:
+                log.error("{worker} did not answer: {why!r}; it is replaced", worker=worker, why=answer.value)
+                worker.kill()
+        reasons = [error for error in refused if isinstance(error, CannotStart)]
+        if reasons:
+            await self.abort()
+            raise reasons[0]
+
+    async def commit(self) -> None:
+        """Put to work what was prepared, everywhere."""
+        assert self._next is not None
+        configuration, self._message, self._descriptors, asked = self._next
+        self._next = None
+        self.configuration = configuration
+        self._generation += 1
+        generation = self._generation
+        self._totals.keep(
+            [vhost.name for vhost in configuration.vhosts],
+            {name: [b.name for b in cluster.backends] for name, cluster in configuration.clusters.items()},
+        )
+        self._resize()
+        first = self._first is None
+        if first:
+            self._first = Deferred()
+            self._untried = set(self._workers)
+        answers: Any = await DeferredList([self._ask(worker, commands.Commit) for worker in asked], consumeErrors=True)
+        for worker, (went_well, answer) in zip(asked, answers, strict=True):
+            if went_well:
+                worker.generation = generation
+            elif worker.serving:
+                log.error("{worker} could not take it: {why!r}; it is replaced", worker=worker, why=answer.value)
+                worker.kill()
+        if first and self._first is not None:
+            await self._first
+
+    async def abort(self) -> None:
+        """Forget what was prepared, everywhere."""
+        if self._next is None:
+            return
+        asked, self._next = self._next[3], None
+        await DeferredList([self._ask(worker, commands.Abort) for worker in asked], consumeErrors=True)
+
+    async def forget(self, endpoint: str) -> None:
+        """The sockets of an endpoint are not needed any more."""
+        self._descriptors.pop(endpoint, None)
+        for worker in self._present():
+            worker.endpoints.discard(endpoint)
+        await DeferredList(
+            [self._ask(worker, commands.Forget, endpoint=endpoint) for worker in self._present()], consumeErrors=True
+        )
+
+    def ready(self) -> str | None:
+        """Why nobody serves; L{None} when somebody does."""
+        return None if any(worker.serving for worker in self._workers.values()) else "no worker serves"
+
+    @property
+    def exchanges(self) -> int:
+        """How many were under way when each was last asked."""
+        return sum(said.exchanges for said in map(self._totals.of, self._workers) if said is not None)
+
+    async def snapshot(self) -> Snapshot:
+        """The statistics of all: of one that is busy, its last ones."""
+        await DeferredList(
+            [ensureDeferred(self._hear(worker, STATISTICS)) for worker in self._present() if worker.serving],
+            consumeErrors=True,
+        )
+        return await self._totals.merged(self._reactor)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the statistics say of each."""
+        found = []
+        for number, worker in sorted(self._workers.items()):
+            said = self._totals.of(number)
+            found.append(
+                {
+                    "id": worker.name,
+                    "pid": worker.pid,
+                    "uptime_sec": round(self._reactor.seconds() - worker.since, 3),
+                    "downstreams": 0 if said is None else said.downstreams,
+                    "exchanges": 0 if said is None else said.exchanges,
+                    "restarts": self._restarts.get(number, 0),
+                }
+            )
+        return found
+
+    def reopen_logs(self) -> None:
+        """Log files were moved away."""
+        for worker in self._present():
+            self._ask(worker, commands.Reopen).addErrback(lambda _: None)
+
+    def drain(self) -> Deferred[Any]:
+        """
+        Let all workers go in good order.
+
+        @return: fires when all are gone.
+        """
+        self._end_restarts()
+        for worker in self._present():
+            worker.leaving = True
+            self._ask(worker, commands.Drain).addErrback(lambda _: None)
+        late = self._reactor.callLater(self.configuration.timeouts.drain + GRACE, self._kill)
+        gone = DeferredList([_fired(worker.ended) for worker in self._workers.values()])
+
+        def over(result: Any) -> Any:
+            if late.active():
+                late.cancel()
+            return result
+
+        return gone.addBoth(over)
+
+    def hurry(self) -> None:
+        """While they go: have them go now."""
+        self._end_restarts()
+        for worker in self._present():
+            worker.leaving = True
+            self._ask(worker, commands.Hurry).addErrback(lambda _: None)
+        self._reactor.callLater(GRACE, self._kill)
+
+    def end(self) -> None:
+        """Nothing is left to do."""
+        self._end_restarts()
+        self._kill()
+        for timer in (self._looks, self._shares):
+            if timer.running:
+                timer.stop()
+
+    # Processes
+
+    def _resize(self) -> None:
+        """As many workers as are wanted."""
+        count = self._count
+        for number in range(count):
+            if number not in self._workers and number not in self._waiting:
+                self._spawn(number)
+        for number in list(self._waiting):
+            if number >= count:
+                self._waiting.pop(number).cancel()
+        for number, worker in self._workers.items():
+            if number >= count and not worker.leaving:
+                worker.leaving = True
+                self._ask(worker, commands.Drain).addErrback(lambda _: None)
+
+    def resize(self, count: int) -> None:
+        """Another number of workers, from the next commit on."""
+        self._count = count
+
+    def _spawn(self, number: int) -> None:
+        self._waiting.pop(number, None)
+        ours, theirs = socket.socketpair()
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        worker = Worker(number, self._gone)
+        try:
+            transport = self._reactor.spawnProcess(
+                worker,
+                sys.executable,
+                [sys.executable, "-m", "lemmytx.worker", self._reactor_name, str(number), __version__],
+                {name: value for name, value in os.environ.items() if name not in VARIABLES},
+                childFDs={0: nothing, 1: 1, 2: "r", CONTROL: theirs.fileno(), BOARD: self._board.fd},
+            )
+        except OSError as error:
+            log.error("worker {name} could not be started: {why}", name=worker.name, why=error.strerror or str(error))
+            ours.close()
+            self._again(number)
+            self._tried(number)
+            return
+        finally:
+            os.close(nothing)
+            theirs.close()
+        worker.pid = transport.pid
+        worker.since = self._reactor.seconds()
+        self._workers[number] = worker
+        ours.setblocking(False)
+        self._reactor.adoptStreamConnection(ours.fileno(), socket.AF_UNIX, Factory.forProtocol(lambda: worker.control))
+        ours.close()
+        ensureDeferred(self._bring_up(worker)).addErrback(self._not_up, worker)
+
+    async def _bring_up(self, worker: Worker) -> None:
+        """Give it what it needs to serve. A reload that comes meanwhile is given to it, too."""
+        while worker.generation != self._generation:
+            generation = self._generation
+            await self._prepare(worker, self._message, self._descriptors)
+            await self._ask(worker, commands.Commit)
+            worker.generation = generation
+        worker.serving = True
+        log.info("{worker} serves", worker=worker)
+        self._tried(worker.number)
+
+    def _tried(self, number: int) -> None:
+        """One of those that the start waits for serves, or has failed once: others must not wait for it."""
+        self._untried.discard(number)
+        if not self._untried and self._first is not None and not self._first.called:
+            self._first.callback(None)
+
+    def _not_up(self, failure: Any, worker: Worker) -> None:
+        if worker.leaving or self._workers.get(worker.number) is not worker:
+            return
+        log.error("{worker} could not be made to serve: {why}", worker=worker, why=_reason(failure.value))
+        worker.kill()
+
+    def _gone(self, worker: Worker, why: str) -> None:
+        """A process has ended."""
+        number = worker.number
+        worker.serving = False
+        del self._workers[number]
+        self._board.clear(number)
+        self._totals.gone(number)
+        if self._reactor.seconds() - worker.since >= SETTLED:
+            self._in_a_row[number] = 0
+        if worker.leaving or self._ending:
+            log.info("{worker} has ended: {why}", worker=worker, why=why)
+            if not self._ending and number < self._count:
+                self._spawn(number)  # the number of workers went down and up again
+            return
+        pause = self._again(number)
+        self._tried(number)
+        log.error("{worker} ended: {why}; another one starts in {pause:g} s", worker=worker, why=why, pause=pause)
+
+    def _again(self, number: int) -> float:
+        """Start another one, later. Return in how many seconds."""
+        times = self._in_a_row.get(number, 0)
+        self._in_a_row[number] = times + 1
+        self._restarts[number] = self._restarts.get(number, 0) + 1
+        pause = min(AGAIN_MOST, AGAIN * 2 ** min(times, 20))
+        self._waiting[number] = self._reactor.callLater(pause, self._spawn, number)
+        return float(pause)
+
+    def _end_restarts(self) -> None:
+        self._ending = True
+        for call in self._waiting.values():
+            call.cancel()
+        self._waiting.clear()
+        if self._first is not None and not self._first.called:
+            self._first.callback(None)
+
+    def _kill(self) -> None:
+        for worker in list(self._workers.values()):
+            log.error("{worker} does not end; it is killed", worker=worker)
+            worker.kill()
+
+    # Words
+
+    def _present(self) -> list[Worker]:
+        return list(self._workers.values())
+
+    def _ask(self, worker: Worker, command: Any, patience: float = PATIENCE, **arguments: Any) -> Deferred[Any]:
+        """One question. It fails when the worker is gone, or does not answer in time."""
+        if worker.control.transport is None or not worker.pid:
+            return fail(ConnectionLost(f"{worker} is gone"))
+        control: Any = worker.control
+        asked: Deferred[Any] = control.callRemote(command, **arguments)
+        return asked.addTimeout(patience, self._reactor)
+
+    async def _prepare(
+        self, worker: Worker, message: tuple[bytes, list[str]], descriptors: dict[str, list[int]]
+    ) -> None:
+        """
+        Have one worker build a configuration.
+
+        @raise CannotStart: it cannot.
+        """
+        data, folders = message
+        for endpoint, numbers in descriptors.items():
+            if endpoint not in worker.endpoints:
+                worker.endpoints.add(endpoint)
+                for number in numbers:
+                    await self._ask(worker, commands.Listening, endpoint=endpoint, descriptor=number)
+        for start in range(0, len(data), commands.PART):
+            await self._ask(worker, commands.Part, data=data[start : start + commands.PART])
+        await self._ask(worker, commands.Prepare, folders=folders)
+
+    async def _hear(self, worker: Worker, patience: float) -> None:
+        """Take over what one has counted."""
+        end = self._reactor.seconds() + patience
+        await worker.statistics.acquire().addTimeout(patience, self._reactor)
+        try:
+            parts = []
+            more, first = True, True
+            while more:
+                left = max(0.001, end - self._reactor.seconds())
+                answer = await self._ask(worker, commands.Statistics, left, first=first)
+                parts.append(answer["piece"])
+                more, first = answer["more"], False
+        finally:
+            worker.statistics.release()
+        if self._workers.get(worker.number) is worker:
+            self._totals.heard(worker.number, from_pieces(parts))
+
+    def _look(self) -> None:
+        """Called every few seconds: is each still there, and what has it counted?"""
+        now = self._reactor.seconds()
+        for worker in self._present():
+            if not worker.serving:
+                continue
+            if worker.asked_at is None:
+                worker.asked_at = now
+                ensureDeferred(self._hear(worker, STUCK_FOR_GOOD)).addBoth(self._heard, worker)
+            elif now - worker.asked_at >= STUCK_FOR_GOOD:
+                log.error("{worker} has not answered for {seconds:g} s; it is killed", worker=worker,
+                          seconds=now - worker.asked_at)  # fmt: skip
+                worker.kill()
+            elif now - worker.asked_at >= STUCK and not worker.stuck:
+                worker.stuck = True
+                log.warn("{worker} has not answered for {seconds:g} s", worker=worker, seconds=now - worker.asked_at)
+
+    async def _share(self) -> None:
+        """Divide the capacities of backends by who is busy."""
+        capacities = {
+            (name, backend.name): backend.capacity
+            for name, cluster in self.configuration.clusters.items()
+            for backend in cluster.backends
+            if backend.capacity
+        }
+        asked = [worker for worker in self._present() if worker.serving and worker.generation == self._generation]
+        if not capacities or not asked or self._next is not None:
+            return
+        generation = self._generation
+        answers: Any = await DeferredList(
+            [self._ask(worker, commands.Load, STATISTICS) for worker in asked], consumeErrors=True
+        )
+        if generation != self._generation or not all(went_well for went_well, _ in answers):
+            return  # the next time, when all are there again
+        loads = [json.loads(answer["active"]) for _, answer in answers]
+        less: list[_Room] = [{} for _ in asked]
+        more: list[_Room] = [{} for _ in asked]
+        for (cluster, backend), capacity in capacities.items():
+            found = [load.get(cluster, {}).get(backend, (0, 0)) for load in loads]
+            shares = divide(capacity, [active for active, _ in found])
+            for number, (share, (_, room)) in enumerate(zip(shares, found, strict=True)):
+                if share != room:
+                    (less if share < room else more)[number].setdefault(cluster, {})[backend] = share
+        # Nobody gets what another one may still use.
+        for rooms in (less, more):
+            answers = await DeferredList(
+                [
+                    self._ask(worker, commands.Share, STATISTICS, room=json.dumps(room).encode())
+                    for worker, room in zip(asked, rooms, strict=True)
+                    if room
+                ],
+                consumeErrors=True,
+            )
+            if not all(went_well for went_well, _ in answers):
+                return
+
+    @staticmethod
+    def _heard(result: Any, worker: Worker) -> None:
+        worker.asked_at = None
+        if worker.stuck:
+            worker.stuck = False
+            log.info("{worker} answers again", worker=worker)
+
+
+def _fired(original: Deferred[None]) -> Deferred[None]:
+    """One that fires when the other does, whatever becomes of it then."""
+    copy: Deferred[None] = Deferred()
+
+    def fired(result: Any) -> Any:
+        copy.callback(None)
+        return result
+
+    original.addBoth(fired)
+    return copy
+
+
+def _reason(error: BaseException) -> str:
+    """An error, for people."""
+    return str(error) or repr(error)

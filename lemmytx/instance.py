@@ -1,0 +1,549 @@
+"""
+The whole that serves by one configuration: as signals, the admin side and an upgrade see it.
+
+It owns the listening sockets and the admin side, reads the configuration, and has somebody who serves: itself, with
+one process (L{Alone}), or workers (L{lemmytx.crew.Crew}). One process has no parent: it is the smallest thing that
+runs, all of it can be seen with one debugger, and what restarts it is what restarts a parent: the supervisor.
+
+Whatever comes (the start, a reload, a listener that could not be opened and now can) takes the same way: open sockets,
+have everybody prepare, have everybody commit; or else close the sockets, have everybody abort, say why.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from lemmytx import __version__, checking, config, model, upgrade
+from lemmytx.admin.site import AdminSite, Door, admin_site
+from lemmytx.assemble import CannotStart
+from lemmytx.config.changes import changes
+from lemmytx.http1 import codec
+from lemmytx.interfaces import Busy, IInstance, Refused
+from lemmytx.net.network import Network
+from lemmytx.net.notify import Notifier
+from lemmytx.net.sockets import CannotListen, Sockets, adopt
+from lemmytx.proxy.snapshot import Snapshot
+from lemmytx.serving import Descriptors, Prepared, Serving, workers
+
+log = Logger(namespace="lemmytx")
+
+#: Seconds after which a listener that could not be opened is tried again.
+LISTEN_AGAIN = 5.0
+
+CODECS = {True: "compiled", False: "pure Python (slower; there was no C compiler at the installation)"}
+
+
+class Members(Protocol):
+    """Who serves."""
+
+    def start(self) -> None:
+        """The reactor runs, or is about to."""
+
+    async def prepare(
+        self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
+    ) -> None:
+        """
+        Build a configuration beside the one at work.
+
+        @raise CannotStart: somebody cannot; nothing has changed then.
+        """
+
+    async def commit(self) -> None:
+        """Put it to work."""
+
+    async def forget(self, endpoint: str) -> None:
+        """The sockets of an endpoint are about to be closed."""
+
+    def ready(self) -> str | None:
+        """Why nobody serves; L{None} when somebody does."""
+
+    @property
+    def exchanges(self) -> int:
+        """How many are under way, as far as is known."""
+
+    async def snapshot(self) -> Snapshot:
+        """The statistics of all."""
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the statistics say of each process, where there are several."""
+
+    def resize(self, count: int) -> None:
+        """Another number of processes, from the next commit on."""
+
+    def reopen_logs(self) -> None:
+        """Log files were moved away."""
+
+    def drain(self) -> Deferred[Any]:
+        """Accept nobody any more; fires when what was under way has ended or its time is over."""
+
+    def hurry(self) -> None:
+        """While it drains: wait no longer."""
+
+    def end(self) -> None:
+        """Cut what is left."""
+
+
+class Alone:
+    """One process that does everything itself."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._prepared: Prepared | None = None
+
+    def start(self) -> None:
+        """See L{Members}."""
+        self._serving.start()
+
+    async def prepare(
+        self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
+    ) -> None:
+        """See L{Members}."""
+        self._prepared = await self._serving.prepare(configuration, folders, descriptors)
+
+    async def commit(self) -> None:
+        """See L{Members}."""
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        prepared.commit()
+
+    async def forget(self, endpoint: str) -> None:
+        """See L{Members}: ports have descriptors of their own."""
+
+    def ready(self) -> str | None:
+        """See L{Members}."""
+        return None
+
+    @property
+    def exchanges(self) -> int:
+        """See L{Members}."""
+        return self._serving.exchanges
+
+    async def snapshot(self) -> Snapshot:
+        """See L{Members}."""
+        return await self._serving.snapshot()
+
+    def workers(self) -> list[dict[str, Any]]:
+        """See L{Members}: there are none."""
+        return []
+
+    def resize(self, count: int) -> None:
+        """See L{Members}: it is one."""
+
+    def reopen_logs(self) -> None:
+        """See L{Members}."""
+        self._serving.reopen_logs()
+
+    def drain(self) -> Deferred[Any]:
+        """See L{Members}."""
+        return self._serving.drain()
+
+    def hurry(self) -> None:
+        """See L{Members}."""
+        self._serving.hurry()
+
+    def end(self) -> None:
+        """See L{Members}."""
+        self._serving.end()
+
+
+@implementer(IInstance)
+class Instance(Service):
+    """
+    @ivar configuration: the one at work; before the start the one to come.
+    """
+
+    def __init__(
+        self,
+        configuration: model.Configuration,
+        file: str,
+        reactor: Any,
+        members: Members,
+        inheritance: upgrade.Inheritance | None = None,
+        notifier: Notifier | None = None,
+        successor: Callable[[Sockets], Awaitable[int]] | None = None,
+    ) -> None:
+        """
+        @param file: that the configuration is from, absolute; empty: none, so there is nothing to reload.
+        @param members: who serves.
+        @param inheritance: from the process before this one.
+        @param notifier: tells the supervisor.
+        @param successor: starts the next program with these sockets, and gives its process id once it serves.
+        @raise CannotStart: what was inherited is unusable.
+        """
+        self.configuration = configuration
+        self._file = file
+        self._reactor = reactor
+        self._members = members
+        self._inheritance = inheritance or upgrade.Inheritance({})
+        self._notifier = notifier or Notifier({})
+        self._start_successor = successor
+        self._network = Network(reactor)
+        try:
+            self._sockets = Sockets(self._inheritance.sockets)
+        except ValueError as error:
+            raise CannotStart(str(error)) from error
+        self._site: AdminSite = admin_site(self, configuration.admin.tokens, reactor)
+        self._admin: IListeningPort | None = None
+        self._state = "starting"
+        self._busy = ""
+        self._once_more = False
+        self._failed = False
+        self._hurried = False
+        self._handed_over = False
+        self._waiting: Deferred[None] | None = None
+        self._again: Any = None
+        self._opening: Deferred[Any] | None = None
+        self._descriptors: dict[str, list[int]] = {}
+        self._watchdog = LoopingCall(self._notifier.watchdog)
+        self._watchdog.clock = reactor
+
+    # The start
+
+    def privilegedStartService(self) -> None:
+        """Called by twistd while the process still is who started it: C{--uid} gives up what opens ports below 1024."""
+        super().privilegedStartService()  # type: ignore[no-untyped-call]  # Twisted has no annotation
+        self._opening = ensureDeferred(self._open_all())
+
+    async def _open_all(self) -> list[CannotListen]:
+        """Open whatever the configuration names and is not open yet; what could not be opened, and why."""
+        refused = []
+        for endpoint in _endpoints(self.configuration):
+            try:
+                opened = await self._sockets.open(endpoint)
+            except CannotListen as error:
+                refused.append(error)
+            else:
+                self._descriptors[endpoint] = opened.descriptors()
+        return refused
+
+    def startService(self) -> None:
+        """
+        Called by Twisted when the reactor is about to run.
+
+        @raise SystemExit: it cannot serve.
+        """
+        super().startService()  # type: ignore[no-untyped-call]  # as above
+        self._members.start()
+        if self._notifier.interval is not None:
+            self._watchdog.start(self._notifier.interval / 2)
+        (self._opening or ensureDeferred(self._open_all())).addCallback(self._opened)
+        if self._failed:
+            # The lines in the log say why. Whoever started us sees it by the exit status.
+            raise SystemExit(1)
+
+    def _opened(self, refused: list[CannotListen]) -> None:
+        for error in refused:
+            log.critical("{error}", error=error)
+        if self.configuration.listeners and not self._serves_on():
+            # Nothing to serve on: whoever started us must see that.
+            self._fail("no listener could be opened")
+            return
+        ensureDeferred(self._begin(bool(refused))).addErrback(self._could_not_begin)
+
+    def _fail(self, state: str) -> None:
+        self._state = state
+        self._failed = True
+        if self._reactor.running:
+            self._reactor.stop()
+
+    def _could_not_begin(self, failure: Any) -> None:
+        if failure.check(CannotStart):
+            log.critical("{error}", error=failure.value)
+        else:
+            log.failure("it could not be started", failure)
+        self._fail("it could not be started")
+
+    async def _begin(self, incomplete: bool) -> None:
+        await self._apply(self.configuration)
+        await self._open_admin(self.configuration)
+        if self._state != "starting":
+            return  # it was told to stop meanwhile
+        self._sockets.close_unclaimed()
+        if self._serves_on():
+            log.info(
+                "lemmytx {version} serves on {endpoints}; codec: {codec}",
+                version=__version__,
+                endpoints=", ".join([(await self._sockets.open(each)).address for each in self._serves_on()]),
+                codec=CODECS[codec.compiled],
+            )
+        self._state = "serving"
+        self._inheritance.serves()
+        self._notifier.ready()
+        if incomplete:
+            # A port that another process is just giving up, an address that comes with an interface: try again.
+            self._again = self._reactor.callLater(LISTEN_AGAIN, self._open_rest)
+
+    def _serves_on(self) -> list[str]:
+        return [each.endpoint for each in self.configuration.listeners if each.endpoint in self._descriptors]
+
+    async def _apply(self, configuration: model.Configuration) -> None:
+        """
+        Have it at work everywhere, or nowhere.
+
+        @raise CannotStart: somebody cannot; nothing has changed then.
+        """
+        folders = config.plugin_folders(configuration, self._file)
+        wanted = {
+            each.endpoint: self._descriptors[each.endpoint]
+            for each in configuration.listeners
+            if each.endpoint in self._descriptors
+        }
+        await self._members.prepare(configuration, folders, wanted)
+        self._members.resize(workers(configuration))
+        await self._members.commit()
+
+    async def _open_admin(self, configuration: model.Configuration) -> None:
+        """Have the admin side on its socket, if that is open."""
+        endpoint = configuration.admin.endpoint
+        if endpoint in self._descriptors and self._admin is None:
+            self._admin = await adopt(self._network, endpoint, self._descriptors[endpoint], Door(self._site))  # type: ignore[no-untyped-call]  # as above
+
+    def _open_rest(self) -> None:
+        """Try again what could not be opened."""
+        self._again = None
+        if self._state != "serving":
+            return
+        if self._busy:
+            self._again = self._reactor.callLater(LISTEN_AGAIN, self._open_rest)
+            return
+        self._busy = "a listener is being opened"
+
+        async def tried() -> None:
+            before = set(self._descriptors)
+            refused = await self._open_all()
+            for endpoint in self._descriptors.keys() - before:
+                address = (await self._sockets.open(endpoint)).address
+                log.info("now listening on {endpoint} too", endpoint=address)
+            if self._descriptors.keys() != before:
+                await self._apply(self.configuration)
+                await self._open_admin(self.configuration)
+            if refused and self._state == "serving":
+                self._again = self._reactor.callLater(LISTEN_AGAIN, self._open_rest)
+
+        def over(result: Any) -> Any:
+            self._free()
+            return result
+
+        ensureDeferred(tried()).addBoth(over).addErrback(
+            lambda failure: log.failure("a listener could not be opened", failure)
+        )
+
+    # What the admin side asks
+
+    def ready(self) -> str | None:
+        """See L{IInstance}."""
+        if self._state != "serving":
+            return self._state
+        closed = [each.endpoint for each in self.configuration.listeners if each.endpoint not in self._descriptors]
+        return f"not listening on {', '.join(closed)}" if closed else self._members.ready()
+
+    def snapshot(self) -> Awaitable[Snapshot]:
+        """See L{IInstance}."""
+        return self._members.snapshot()
+
+    def workers(self) -> list[dict[str, Any]]:
+        """See L{IInstance}."""
+        return self._members.workers()
+
+    def reopen_logs(self) -> None:
+        """Log files were moved away: write to new ones."""
+        self._members.reopen_logs()
+
+    # Reload
+
+    def asked_to_reload(self) -> None:
+        """SIGHUP: reload. One that comes during another is not lost."""
+        if self._busy:
+            self._once_more = True
+            return
+        ensureDeferred(self.reload()).addErrback(lambda failure: failure.trap(config.ConfigurationError, Refused))
+
+    def _free(self) -> None:
+        self._busy = ""
+        if self._once_more and self._state == "serving":
+            self._once_more = False
+            self._reactor.callLater(0, self.asked_to_reload)
+
+    async def reload(self) -> list[str]:
+        """See L{IInstance}. What became of it is in the log, too."""
+        self._claim("a reload is under way")
+        self._notifier.reloading()
+        try:
+            lines = await self._reload()
+        except (config.ConfigurationError, Refused) as error:
+            for line in str(error).splitlines():
+                log.error("reload refused, nothing has changed: {line}", line=line)
+            raise
+        except Exception:
+            log.failure("reload refused by an error of our own")
+            raise
+        finally:
+            self._notifier.ready()
+            self._free()
+        for line in lines:
+            log.info("reload: {line}", line=line)
+        log.info("reloaded: {count}", count=f"{len(lines)} changes" if lines else "nothing has changed")
+        return lines
+
+    def _claim(self, what: str) -> None:
+        if self._busy:
+            raise Busy(self._busy)
+        if self._state != "serving":
+            raise Refused(f"it is {self._state}")
+        self._busy = what
+
+    async def _reload(self) -> list[str]:
+        if not self._file:
+            raise Refused("the configuration is from no file, so there is nothing to read again")
+        # Reading a long file takes seconds, and clients do not wait.
+        new = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), checking.load, self._file)
+        old = self.configuration
+        if (workers(old) == 1) != (workers(new) == 1):
+            raise Refused(
+                f"workers: from {workers(old)} to {workers(new)}: whether there is a parent cannot change while it"
+                " runs; 'lemmy upgrade' does it without losing a request"
+            )
+        lines = changes(old, new)
+        if not lines:
+            return []
+        added = [each for each in _endpoints(new) if each not in self._descriptors and each not in _endpoints(old)]
+        going = [each for each in _endpoints(old) if each not in _endpoints(new)]
+        try:
+            for endpoint in added:
+                self._descriptors[endpoint] = (await self._sockets.open(endpoint, going)).descriptors()
+            await self._apply(new)
+        except (CannotListen, CannotStart) as error:
+            for endpoint in added:
+                self._close(endpoint)
+            raise Refused(*str(error).splitlines()) from error
+        except BaseException:
+            for endpoint in added:
+                self._close(endpoint)
+            raise
+        self.configuration = new
+        self._site.access.tokens = new.admin.tokens
+        if old.admin.endpoint != new.admin.endpoint:
+            former, self._admin = self._admin, None
+            await self._open_admin(new)
+            if former is not None:
+                former.stopListening()
+        for endpoint in going:
+            await self._members.forget(endpoint)
+            self._close(endpoint)
+        return lines
+
+    def _close(self, endpoint: str) -> None:
+        if self._descriptors.pop(endpoint, None) is not None:
+            self._sockets.close(endpoint)
+
+    # Upgrade
+
+    async def upgrade(self) -> int:
+        """See L{IInstance}. What became of it is in the log, too."""
+        self._claim("an upgrade is under way")
+        try:
+            if self._start_successor is None:
+                raise Refused("it is not known how this program was started, so it cannot be started again")
+            pid = await self._start_successor(self._sockets)
+        except Refused as error:
+            for reason in error.reasons:
+                log.error("upgrade refused, this process goes on: {reason}", reason=reason)
+            self._free()
+            raise
+        self._handed_over = True
+        log.info("upgrade: pid {pid} serves; this process (pid {own}) ends what it has", pid=pid, own=os.getpid())
+        self._notifier.main_pid(pid)
+        # Whoever asked is still to be answered.
+        self._reactor.callLater(0.1, self._reactor.stop)
+        return pid
+
+    def asked_to_upgrade(self) -> None:
+        """SIGUSR2: upgrade."""
+        ensureDeferred(self.upgrade()).addErrback(lambda failure: failure.trap(Refused))
+
+    # The end
+
+    def stopService(self) -> Deferred[Any]:
+        """Called by Twisted when the reactor is about to stop; it waits for the result."""
+        serving, self._state = self._state == "serving", "draining"
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        timeouts, delay = self.configuration.timeouts, self.configuration.shutdown.delay
+        if self._handed_over or not serving or self._hurried:
+            delay = 0.0
+        self._notifier.stopping(delay + timeouts.drain + 30)
+        return ensureDeferred(self._stop(serving, delay))
+
+    async def _stop(self, serving: bool, delay: float) -> None:
+        if delay:
+            log.info("stopping: clients are accepted for another {delay:g} s", delay=delay)
+            waiting: Deferred[None] = Deferred()
+            self._waiting = waiting
+            timer = self._reactor.callLater(delay, waiting.callback, None)
+            await waiting
+            if timer.active():
+                timer.cancel()
+        if serving:
+            log.info("stopping: {count} exchanges are under way", count=self._members.exchanges)
+        if self._handed_over:
+            self._sockets.leave()
+        else:
+            for endpoint in _endpoints(self.configuration):
+                if endpoint != self.configuration.admin.endpoint:
+                    self._close(endpoint)
+        if self._handed_over:
+            await self._close_admin()
+        if serving:
+            await self._members.drain()
+        await self._close_admin()
+        self._members.end()
+        if not self._handed_over:
+            self._close(self.configuration.admin.endpoint)
+        if self._watchdog.running:
+            self._watchdog.stop()
+        super().stopService()  # type: ignore[no-untyped-call]  # as above
+        log.info("stopped")
+
+    async def _close_admin(self) -> None:
+        admin, self._admin = self._admin, None
+        if admin is not None:
+            await maybeDeferred(admin.stopListening)
+
+    def hurry(self) -> None:
+        """While it stops, or about to: wait for nothing."""
+        self._hurried = True
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.called:
+            waiting.callback(None)
+        self._members.hurry()
+
+
+def _endpoints(configuration: model.Configuration) -> list[str]:
+    """All endpoint descriptions that a configuration names."""
+    return [*(each.endpoint for each in configuration.listeners), configuration.admin.endpoint]
+
+
+def build(configuration: model.Configuration, file: str, reactor: Any, reactor_name: str = "", **more: Any) -> Instance:
+    """
+    An instance with whom it takes to serve.
+
+    @param reactor_name: Twisted's short name of the reactor, for workers.
+    @param more: see L{Instance}.
+    @raise CannotStart: it cannot be had.
+    """
+    from lemmytx.crew import Crew
+
+    count = workers(configuration)
+    members: Members = Alone(Serving(reactor)) if count == 1 else Crew(reactor, reactor_name, count)
+    return Instance(configuration, file, reactor, members, **more)

@@ -1,0 +1,441 @@
+"""
+The data path of one process: what accepts clients and serves them, by a configuration that can be replaced.
+
+Another configuration comes in two steps, so that several processes can take it together or not at all.
+L{Serving.prepare} builds, beside what is at work, everything that could fail: plugins, routes, ports, the addresses of
+new backends. Of what it gives, L{Prepared.commit} puts it to work between two requests, L{Prepared.abort} forgets it.
+The first configuration comes in the same way.
+
+Listening sockets come from outside (L{lemmytx.net.sockets}): several processes accept from the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+import resource as rlimit
+import time
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import Any
+
+from twisted.internet import task
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+
+from lemmytx import model
+from lemmytx.assemble import CannotStart, Plan
+from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.shares import portion
+from lemmytx.cluster.traffic import Traffic
+from lemmytx.net.log_file import LogFile
+from lemmytx.net.network import Network
+from lemmytx.net.resolve import Resolution
+from lemmytx.net.sockets import CannotListen, adopt
+from lemmytx.net.ticker import Ticker
+from lemmytx.net.turns import Turns
+from lemmytx.proxy.access_log import appender, rejection_formatter
+from lemmytx.proxy.listener import Connections, Listener
+from lemmytx.proxy.resource import ReverseProxyResource
+from lemmytx.proxy.snapshot import Snapshot, counters, take
+from lemmytx.proxy.statistics import Recent
+
+log = Logger(namespace="lemmytx")
+
+#: Seconds that a change waits for the addresses of its new backends. Names that are not known by then come later.
+RESOLVING = 5.0
+
+#: Seconds that the two sides of a WebSocket have to say goodbye, and a little more.
+CLOSING = 6.0
+
+#: Listening descriptors by endpoint description.
+Descriptors = Mapping[str, Sequence[int]]
+
+
+class Located:
+    """
+    Keeps the addresses of one backend up to date.
+
+    @ivar first: fires at the first outcome of a look-up, whatever it is.
+    """
+
+    def __init__(self, reactor: Any, cluster: str, backend: Backend) -> None:
+        self.first: Deferred[None] = Deferred()
+        self._cluster = cluster
+        self._backend = backend
+        self._resolution = Resolution(
+            reactor.nameResolver,
+            backend.location.host,
+            backend.location.port,
+            reactor,
+            self._changed,
+            self._failed,
+        )
+
+    def start(self) -> None:
+        """Look the name up, now and from then on."""
+        self._resolution.start()
+
+    def stop(self) -> None:
+        """Look it up no more."""
+        self._resolution.stop()
+
+    def _changed(self, addresses: tuple[str, ...]) -> None:
+        if addresses != (self._backend.location.host,):
+            log.info(
+                "cluster {cluster}: backend {backend} is at {addresses}",
+                cluster=self._cluster,
+                backend=self._backend.name,
+                addresses=", ".join(addresses),
+            )
+        self._backend.moved(addresses)
+        self._tell()
+
+    def _failed(self, why: str) -> None:
+        log.error(
+            "cluster {cluster}: backend {backend}: looking up {host!r}: {why}{after}",
+            cluster=self._cluster,
+            backend=self._backend.name,
+            host=self._backend.location.host,
+            why=why,
+            after="; its last addresses are used" if self._backend.addresses else "",
+        )
+        self._tell()
+
+    def _tell(self) -> None:
+        if not self.first.called:
+            self.first.callback(None)
+
+
+class Door:
+    """A listener and the port by which its clients come."""
+
+    def __init__(self, listener: Listener, port: IListeningPort) -> None:
+        self.listener = listener
+        self._port: IListeningPort | None = port
+
+    def close(self) -> Deferred[Any]:
+        """Accept nobody any more. The connections that came in by it live on."""
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        closed: Any = port.stopListening()
+        return closed if closed is not None else succeed(None)
+
+
+class Prepared:
+    """A configuration that L{Serving} could take."""
+
+    def __init__(self, serving: Serving, plan: Plan, located: dict[Backend, Located], doors: dict[str, Door]) -> None:
+        self._serving = serving
+        self.plan = plan
+        self.located = located
+        self.doors = doors
+
+    def commit(self) -> None:
+        """Put it to work: everything holds from the next request on."""
+        self._serving._commit(self)
+
+    def abort(self) -> None:
+        """Forget it: nothing has changed."""
+        for located in self.located.values():
+            located.stop()
+        for door in self.doors.values():
+            door.close()
+
+
+class Serving:
+    """
+    @ivar resource: what serves; L{None} before the first configuration.
+    @ivar connections: of the clients.
+    @ivar configuration: the one at work.
+    """
+
+    def __init__(
+        self, reactor: Any, turns: Turns | None = None, log_lock: int | None = None, number: int | None = None
+    ) -> None:
+        """
+        @param turns: by which processes that accept from the same sockets take turns; L{None}: there is only this one.
+        @param log_lock: a descriptor by which processes that write to one pipe take turns.
+        @param number: which of the processes this is, from 0; L{None}: there is only this one.
+        """
+        self._number = number
+        self._reactor = reactor
+        self._turns = turns
+        self._log_lock = log_lock
+        self._network = Network(reactor)
+        self.ticker = Ticker(reactor, time.monotonic)
+        self.resource: ReverseProxyResource | None = None
+        self.connections = Connections(0, turns)
+        self.recent = Recent(lambda: [] if self.resource is None else counters(self.resource), reactor)
+        self.configuration = model.Configuration()
+        self._doors: dict[str, Door] = {}
+        self._leaving: set[Listener] = set()
+        self._located: dict[Backend, Located] = {}
+        self._log_file: LogFile | None = None
+        self._descriptors = inf
+        self._removed = Traffic()
+        self._draining = False
+
+    def start(self) -> None:
+        """The reactor runs, or is about to."""
+        self._descriptors = raise_descriptor_limit()
+        self.ticker.start()
+        self.recent.start()
+
+    # Another configuration
+
+    async def prepare(
+        self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
+    ) -> Prepared:
+        """
+        Build what a configuration wants.
+
+        @param folders: of drop-in plugins, absolute.
+        @param descriptors: the sockets of all its listeners. They stay the caller's.
+        @raise CannotStart: with all that cannot be had. Nothing has changed then.
+        """
+        before = None if self.resource is None else (self.configuration, self.resource)
+        plan = Plan(configuration, folders, self._network, before, self._portion(configuration))
+        prepared = Prepared(self, plan, {}, {})
+        try:
+            resource = plan.resource(self.ticker) if self.resource is None else self.resource
+            await self._open(prepared, resource, descriptors)
+            await self._locate(prepared)
+        except BaseException:
+            prepared.abort()
+            raise
+        if self.resource is None:
+            self.resource = resource
+        return prepared
+
+    def _portion(self, configuration: model.Configuration) -> Callable[[int], int] | None:
+        """How much of a capacity is ours while nobody knows who is busy."""
+        number = self._number
+        if number is None:
+            return None
+        return lambda capacity: portion(capacity, number, workers(configuration))
+
+    async def _open(self, prepared: Prepared, resource: ReverseProxyResource, descriptors: Descriptors) -> None:
+        """Adopt the sockets of new listeners; nobody is accepted before the commit."""
+        for settings in prepared.plan.configuration.listeners:
+            description = settings.endpoint
+            if description in self._doors or description not in descriptors:
+                continue
+            listener = Listener(resource, self.ticker, self.connections, settings.trusted_proxies)
+            try:
+                port = await adopt(self._network, description, descriptors[description], listener)
+            except CannotListen as error:
+                raise CannotStart(str(error)) from error
+            listener.listening(port)
+            listener.pause()
+            prepared.doors[description] = Door(listener, port)
+
+    async def _locate(self, prepared: Prepared) -> None:
+        """Begin to look after the addresses of new backends, and wait for them a little."""
+        waiting = []
+        for cluster, backend in prepared.plan.added:
+            if not backend.location.path:
+                located = prepared.located[backend] = Located(self._reactor, cluster, backend)
+                located.start()
+                waiting.append(located.first)
+        if all(first.called for first in waiting):
+            return
+        done: Deferred[Any] = gatherResults([_copied(first) for first in waiting])
+        # What they have to say comes later then, and is heard all the same.
+        await done.addTimeout(RESOLVING, self._reactor, lambda result, seconds: None)
+
+    def _commit(self, prepared: Prepared) -> None:
+        resource = self.resource
+        assert resource is not None
+        old, new = self.configuration, prepared.plan.configuration
+        self.configuration = new
+        prepared.plan.commit(resource, self._removed)
+        for backend in prepared.plan.removed:
+            located = self._located.pop(backend, None)
+            if located is not None:
+                located.stop()
+        self._located.update(prepared.located)
+        self._take_log(old, new)
+        self._fit(new.limits.connections)
+        wanted = {settings.endpoint: settings for settings in new.listeners}
+        gone = [self._doors.pop(description) for description in list(self._doors) if description not in wanted]
+        for description, door in self._doors.items():
+            door.listener.configure(wanted[description].trusted_proxies)
+        for description, door in prepared.doors.items():
+            self._doors[description] = door
+            if not self.connections.full:
+                door.listener.resume()
+        for door in gone:
+            door.close()
+            self.connections.remove(door.listener)
+            door.listener.drain(patient=True)
+            self._leaving.add(door.listener)
+        if gone or prepared.plan.removed:
+            backends = frozenset(prepared.plan.removed)
+            self._reactor.callLater(new.timeouts.drain, self._part, gone, backends)
+            self._reactor.callLater(new.timeouts.drain + CLOSING, self._cut, gone, backends)
+
+    def _part(self, doors: list[Door], backends: frozenset[Backend]) -> None:
+        """What runs on what a reload took away has had its time to end. WebSockets are told so."""
+        for door in doors:
+            door.listener.drain()
+        for listener in self._listeners():
+            listener.part_from(backends)
+
+    def _cut(self, doors: list[Door], backends: frozenset[Backend]) -> None:
+        """And now it ends."""
+        for door in doors:
+            self._leaving.discard(door.listener)
+            door.listener.abort()
+        for listener in self._listeners():
+            listener.cut(backends)
+
+    def _listeners(self) -> list[Listener]:
+        return [*(door.listener for door in self._doors.values()), *self._leaving]
+
+    def _take_log(self, old: model.Configuration, new: model.Configuration) -> None:
+        resource = self.resource
+        assert resource is not None
+        if self._log_file is not None and old.access_log == new.access_log:
+            return
+        former, self._log_file = self._log_file, None
+        resource.record = resource.reject_record = None
+        if new.access_log.format != "off":
+            self._log_file = log_file = LogFile(
+                new.access_log.path, self._reactor, self._reactor.callFromThread, lock=self._log_lock
+            )
+            log_file.start()
+            rejection = rejection_formatter(new.access_log.format)
+            resource.record = log_file.recorder(appender(new.access_log.format))
+            resource.reject_record = lambda rejected: log_file.append(rejection(rejected))
+        if former is not None:
+            former.close()
+
+    def _fit(self, wanted: int) -> None:
+        """Each client may need an upstream too: those whom that leaves nothing wait in the kernel's queue."""
+        own = int(min(wanted, self._descriptors // 2))
+        if own < wanted and self.connections.limit != wanted:
+            log.warn(
+                "limits.connections is {wanted}, but with {descriptors} file descriptors (ulimit -Hn) only {limit}"
+                " clients can be served at one time{by}; more have to wait",
+                wanted=wanted,
+                descriptors=self._descriptors,
+                limit=own,
+                by="" if self._turns is None else " by one worker",
+            )
+        self.connections.bound(wanted, own)
+
+    # While it serves
+
+    @property
+    def exchanges(self) -> int:
+        """How many are under way."""
+        return 0 if self.resource is None else self.resource.exchanges
+
+    def missing(self) -> list[str]:
+        """The listeners that the configuration wants and that are not open."""
+        return [each.endpoint for each in self.configuration.listeners if each.endpoint not in self._doors]
+
+    async def snapshot(self) -> Snapshot:
+        """The statistics."""
+        assert self.resource is not None
+        return await take(self.resource, self.connections, self.recent, self._reactor, self._removed)
+
+    def load(self) -> dict[str, dict[str, tuple[int, int]]]:
+        """
+        Of each backend with a capacity, by cluster and name: how many requests are in flight and how many may be.
+        """
+        assert self.resource is not None
+        return {
+            cluster.name: {b.name: (b.active, b.room) for b in cluster.backends if b.capacity}
+            for cluster in self.resource.clusters.values()
+        }
+
+    def share(self, rooms: Mapping[str, Mapping[str, int]]) -> None:
+        """How many requests may be in flight on backends, by cluster and name. What is not there any more is passed."""
+        assert self.resource is not None
+        for name, room in rooms.items():
+            cluster = self.resource.clusters.get(name)
+            for backend in () if cluster is None else cluster.backends:
+                if backend.capacity and backend.name in room:
+                    backend.room = room[backend.name]
+
+    def reopen_logs(self) -> None:
+        """Log files were moved away: write to new ones."""
+        if self._log_file is not None:
+            self._log_file.reopen()
+
+    # The end
+
+    def drain(self) -> Deferred[None]:
+        """
+        Accept nobody any more, and let what is under way end, for C{timeouts.drain} seconds.
+
+        @return: fires when it has ended, or the time is over.
+        """
+        self._draining = True
+        for door in self._doors.values():
+            door.close()
+        for listener in self._listeners():
+            listener.drain()
+        end = self._reactor.seconds() + self.configuration.timeouts.drain
+
+        def over() -> bool:
+            # Idle connections have a moment to send one more request, and answers may be on their way to slow clients.
+            busy = self.exchanges or any(listener.downstreams for listener in self._listeners())
+            return not busy or not self._draining or self._reactor.seconds() >= end
+
+        loop = task.LoopingCall(lambda: loop.stop() if over() else None)
+        loop.clock = self._reactor
+        return loop.start(0.1).addCallback(lambda _: None)
+
+    def hurry(self) -> None:
+        """While it drains: wait no longer."""
+        self._draining = False
+
+    def end(self) -> None:
+        """Cut what is left. It blocks until the access log is written, for a few seconds at the most."""
+        for door in self._doors.values():
+            door.close()
+        for listener in self._listeners():
+            listener.abort()
+        for located in self._located.values():
+            located.stop()
+        if self.resource is not None:
+            for cluster in self.resource.clusters.values():
+                for backend in cluster.backends:
+                    backend.close_idle()
+        self.recent.stop()
+        self.ticker.stop()
+        if self._log_file is not None:
+            self._log_file.close()
+            self._log_file = None
+
+
+def _copied(original: Deferred[None]) -> Deferred[None]:
+    """One that fires when the other does, and can be given up without it."""
+    copy: Deferred[None] = Deferred()
+
+    def fired(result: None) -> None:
+        copy.callback(result)
+
+    original.addCallback(fired)
+    return copy
+
+
+def raise_descriptor_limit() -> float:
+    """
+    Ask for as many file descriptors as we may have: each client takes one, and so does each upstream.
+
+    @return: how many that are.
+    """
+    soft, hard = rlimit.getrlimit(rlimit.RLIMIT_NOFILE)
+    if soft != hard:
+        rlimit.setrlimit(rlimit.RLIMIT_NOFILE, (hard, hard))
+    return inf if hard == rlimit.RLIM_INFINITY else hard
+
+
+def workers(configuration: model.Configuration) -> int:
+    """How many processes serve by a configuration; C{auto} is one for each core that this process may run on."""
+    return len(os.sched_getaffinity(0)) if configuration.workers == model.AUTO else configuration.workers

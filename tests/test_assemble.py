@@ -1,0 +1,125 @@
+"""Another configuration beside the one at work: L{lemmytx.assemble}."""
+
+from __future__ import annotations
+
+import time
+from textwrap import dedent
+from typing import Any
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from lemmytx import config, model
+from lemmytx.assemble import CannotStart, Plan
+from lemmytx.cluster.traffic import Traffic
+from lemmytx.net.ticker import Ticker
+
+
+def read(text: str) -> model.Configuration:
+    """A configuration out of a file's text."""
+    return config.read(dedent(text).encode(), "x.yaml")
+
+
+FIRST = """\
+    vhosts: [{hosts: [a.example], cluster: web}, {hosts: [b.example], cluster: old}]
+    clusters:
+      web: {scheduler: round_robin, backends: ["http://10.0.0.1", {url: "http://10.0.0.2", weight: 2}]}
+      old: {backends: ["http://10.0.0.9"]}
+"""
+
+SECOND = """\
+    vhosts: [{hosts: [a.example], cluster: web}, {hosts: [c.example], cluster: new}]
+    clusters:
+      web: {scheduler: round_robin, backends: ["http://10.0.0.3", {url: "http://10.0.0.2", weight: 5}]}
+      new: {backends: ["http://10.0.0.9"]}
+    limits: {headers: 7}
+"""
+
+
+class PlanTests(SynchronousTestCase):
+    """From one configuration to the next."""
+
+    def setUp(self) -> None:
+        self.network: Any = None
+        self.first = read(FIRST)
+        plan = Plan(self.first, (), self.network)
+        self.resource = plan.resource(Ticker(Clock(), time.monotonic))
+        self.removed = Traffic()
+        plan.commit(self.resource, self.removed)
+
+    def plan(self, text: str, **more: Any) -> Plan:
+        """The next configuration."""
+        return Plan(read(text), (), self.network, (self.first, self.resource), **more)
+
+    def urls(self, name: str) -> list[str]:
+        """The backends of a cluster."""
+        return [backend.url for backend in self.resource.clusters[name].backends]
+
+    def test_before_the_commit(self) -> None:
+        """What is built changes nothing."""
+        before = (self.resource.router, dict(self.resource.clusters), self.urls("web"))
+        plan = self.plan(SECOND)
+        self.assertEqual(before, (self.resource.router, self.resource.clusters, self.urls("web")))
+        self.assertEqual(
+            sorted((name, backend.url) for name, backend in plan.added),
+            [("new", "http://10.0.0.9:80"), ("web", "http://10.0.0.3:80")],
+        )
+        self.assertEqual(sorted(b.url for b in plan.removed), ["http://10.0.0.1:80", "http://10.0.0.9:80"])
+
+    def test_committed(self) -> None:
+        """What both have is the same object with everything that is known of it, and new settings."""
+        web = self.resource.clusters["web"]
+        stays, scheduler = web.backends[1], web.scheduler
+        stays.acquire()
+        stays.traffic.ended(200, 1.0, 2, 3)
+        self.plan(SECOND).commit(self.resource, self.removed)
+        self.assertEqual(list(self.resource.clusters), ["web", "new"])
+        self.assertIs(self.resource.clusters["web"], web)
+        self.assertEqual(self.urls("web"), ["http://10.0.0.3:80", "http://10.0.0.2:80"])
+        self.assertIs(web.backends[1], stays)
+        self.assertIs(web.scheduler, scheduler)
+        self.assertEqual((stays.weight, stays.active, stays.traffic.count), (5, 1, 1))
+        self.assertEqual((self.resource.limits.headers, self.resource.response_fields), (7, 14))
+        self.assertEqual([vhost.name for vhost in self.resource.vhosts], ["a.example", "c.example"])
+
+    def test_counts(self) -> None:
+        """A vhost that stays counts on; what one that goes has counted, and what ends on it later, is not lost."""
+        stays, goes = self.resource.vhosts
+        stays.traffic.ended(200, 1.0, 0, 0)
+        goes.traffic.ended(404, 1.0, 0, 0)
+        self.plan(SECOND).commit(self.resource, self.removed)
+        self.assertEqual(self.resource.vhosts[0].traffic.count, 1)
+        goes.traffic.ended(404, 1.0, 0, 0)
+        self.assertEqual(self.removed.statuses, {404: 2})
+
+    def test_scheduler(self) -> None:
+        """Another scheduler, or other options, is a new one."""
+        web = self.resource.clusters["web"]
+        before = web.scheduler
+        self.plan(FIRST.replace("round_robin", "lemmy")).commit(self.resource, self.removed)
+        self.assertIsNot(web.scheduler, before)
+
+    def test_unchanged(self) -> None:
+        """A cluster whose settings are the same is not touched at all."""
+        web = self.resource.clusters["web"]
+        backends, rules = web.backends, web.rules
+        self.plan(FIRST).commit(self.resource, self.removed)
+        self.assertIs(web.backends, backends)
+        self.assertIs(web.rules, rules)
+
+    def test_portion(self) -> None:
+        """Where there are several processes, each has its part of a capacity."""
+        text = FIRST.replace("weight: 2", "capacity: 9")
+        plan = self.plan(text, portion=lambda capacity: capacity // 2)
+        plan.commit(self.resource, self.removed)
+        backend = self.resource.clusters["web"].backends[1]
+        self.assertEqual((backend.capacity, backend.room), (9, 4))
+
+    def test_wrong(self) -> None:
+        """What cannot be built is told, and nothing has changed."""
+        broken = read(FIRST).model_copy(
+            update={"clusters": {"web": self.first.clusters["web"].model_copy(
+                update={"scheduler": model.Scheduler(name="nonesuch")})}, "vhosts": ()}
+        )  # fmt: skip
+        self.assertRaises(CannotStart, Plan, broken, (), self.network, (self.first, self.resource))
+        self.assertEqual(self.urls("web"), ["http://10.0.0.1:80", "http://10.0.0.2:80"])
