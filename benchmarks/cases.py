@@ -263,7 +263,7 @@ def _growth(bench: Bench, peer: Peer, backend: int, transfer: Callable[[int], in
 
 
 _MAIN = ("lemmytx", "lemmytx, pure twin", "nginx", "HAProxy", "Caddy", "twisted.web")
-_LOGGING = (*_MAIN, "lemmytx, JSON access log")
+_VARIANTS = (*_MAIN, "lemmytx, JSON access log", "lemmytx, 2 workers")
 _BODIES = ("lemmytx", "nginx", "nginx, 64 kB buffers", "HAProxy", "Caddy", "twisted.web")
 _IDLE = ("lemmytx", "nginx", "HAProxy", "Caddy", "twisted.web")
 _LOAD = ("rate", "p50", "p99", "cpu", "peak")
@@ -271,7 +271,7 @@ _LARGE = ("rate", "p50", "p99", "cpu_ms", "peak")
 
 #: In the order of the run. twisted.web takes no part in the slow case: it holds all of a body in memory.
 CASES = {
-    "small": Case("Small keep-alive GET, 32 connections", _LOGGING, _LOAD, _loaded("/", 32)),
+    "small": Case("Small keep-alive GET, 32 connections", _VARIANTS, _LOAD, _loaded("/", 32)),
     "browser": Case(
         "The same with a browser's head of 11 fields", _MAIN, _LOAD, _loaded("/", 32, fields=BROWSER)
     ),

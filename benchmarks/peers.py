@@ -161,7 +161,7 @@ class Peer:
         return (asked.stdout or asked.stderr).strip().partition("\n")[0]
 
 
-def _lemmytx(access_log: str) -> Callable[[Path, int, int], list[str]]:
+def _lemmytx(access_log: str, workers: int = 1) -> Callable[[Path, int, int], list[str]]:
     def command(folder: Path, port: int, backend: int) -> list[str]:
         configuration = {
             "listeners": [{"endpoint": f"tcp:{port}:backlog=4096:interface=127.0.0.1"}],
@@ -171,6 +171,7 @@ def _lemmytx(access_log: str) -> Callable[[Path, int, int], list[str]]:
             "access_log": {"path": str(folder / "access.log"), "format": access_log},
             "limits": {"connections": CONNECTIONS},
             "timeouts": {"keepalive": 3600},
+            "workers": workers,
         }
         path = folder / "lemmy.yaml"
         path.write_text(json.dumps(configuration, indent=1))  # JSON is YAML
@@ -221,6 +222,7 @@ PEERS = {
         Peer("lemmytx", _LEMMY, _lemmytx("off")),
         Peer("lemmytx, pure twin", _LEMMY, _lemmytx("off"), environment={"LEMMYTX_PURE": "1"}),
         Peer("lemmytx, JSON access log", _LEMMY, _lemmytx("json")),
+        Peer("lemmytx, 2 workers", _LEMMY, _lemmytx("off", 2)),
         Peer("nginx", "nginx", _nginx(), "nginx-light", asks_version=("-v",)),
         Peer("nginx, 64 kB buffers", "nginx", _nginx(_LARGE_BUFFERS), "nginx-light", asks_version=("-v",)),
         Peer("HAProxy", "haproxy", _haproxy, "haproxy", asks_version=("-v",)),

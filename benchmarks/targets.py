@@ -54,6 +54,7 @@ TARGETS = (
     Target("small GET: requests/s, × twisted.web", "small", "rate", against="twisted.web", bound=15, least=True),
     Target("small GET, pure twin: CPU, × nginx", "small", "cpu", "lemmytx, pure twin", "nginx", 2.2),
     Target("small GET, JSON access log: CPU, × without", "small", "cpu", "lemmytx, JSON access log", "lemmytx", 1.15),
+    Target("small GET, 2 workers: CPU, × 1 worker", "small", "cpu", "lemmytx, 2 workers", "lemmytx", 1.1),
     Target("browser's head: CPU, × nginx", "browser", "cpu", against="nginx", bound=1.4),
     Target("1 MB bodies: CPU, × nginx", "1m", "cpu_ms", against="nginx", bound=0.75),
     Target("100 MB bodies: CPU, × nginx", "100m", "cpu_ms", against="nginx", bound=0.4),

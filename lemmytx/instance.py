@@ -392,7 +392,7 @@ class Instance(Service):
             self._free()
         for line in lines:
             log.info("reload: {line}", line=line)
-        log.info("reloaded: {count}", count=f"{len(lines)} changes" if lines else "nothing has changed")
+        log.info("reloaded: {what}", what=_count(len(lines)))
         return lines
 
     def _claim(self, what: str) -> None:
@@ -527,6 +527,11 @@ class Instance(Service):
         if waiting is not None and not waiting.called:
             waiting.callback(None)
         self._members.hurry()
+
+
+def _count(changes: int) -> str:
+    """How many, for people."""
+    return "nothing has changed" if not changes else "1 change" if changes == 1 else f"{changes} changes"
 
 
 def _endpoints(configuration: model.Configuration) -> list[str]:

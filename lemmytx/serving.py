@@ -175,7 +175,7 @@ class Serving:
         self._log_file: LogFile | None = None
         self._descriptors = inf
         self._removed = Traffic()
-        self._draining = False
+        self._hurried = False
 
     def start(self) -> None:
         """The reactor runs, or is about to."""
@@ -374,7 +374,6 @@ class Serving:
 
         @return: fires when it has ended, or the time is over.
         """
-        self._draining = True
         for door in self._doors.values():
             door.close()
         for listener in self._listeners():
@@ -384,15 +383,15 @@ class Serving:
         def over() -> bool:
             # Idle connections have a moment to send one more request, and answers may be on their way to slow clients.
             busy = self.exchanges or any(listener.downstreams for listener in self._listeners())
-            return not busy or not self._draining or self._reactor.seconds() >= end
+            return not busy or self._hurried or self._reactor.seconds() >= end
 
         loop = task.LoopingCall(lambda: loop.stop() if over() else None)
         loop.clock = self._reactor
         return loop.start(0.1).addCallback(lambda _: None)
 
     def hurry(self) -> None:
-        """While it drains: wait no longer."""
-        self._draining = False
+        """While it drains, or about to: wait for nothing."""
+        self._hurried = True
 
     def end(self) -> None:
         """Cut what is left. It blocks until the access log is written, for a few seconds at the most."""

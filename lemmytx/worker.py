@@ -186,7 +186,6 @@ class Worker(commands.Control):
         """Go now."""
         self._serving.hurry()
         self.leave()
-        self._serving.hurry()
         return {}
 
     def leave(self) -> None:

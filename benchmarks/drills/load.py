@@ -71,6 +71,7 @@ class Load:
     """
     Runs for as long as the drills do.
 
+    @ivar amount: how much it is.
     @ivar origins: the ports of the backends.
     """
 
@@ -80,6 +81,7 @@ class Load:
 
         @param started: gets what is started here, for the end.
         """
+        self.amount = amount
         self.origins = [free_port() for _ in range(5)]
         command = [sys.executable, "-m", "benchmarks.drills.origin", "--size", str(amount.size)]
         origin = Process("origin", [*command, *map(str, self.origins)], _all_cores(), folder / "origin.log")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import statistics
 import time
@@ -26,6 +27,9 @@ DESCRIPTORS = 60
 
 #: The share of a drill after which its memory is what it grows from: caches are warm then.
 WARM = 0.1
+
+#: The last line of a reload.
+_RELOADED = re.compile("(reloaded: |reload refused).*\n")
 
 #: Seconds that clients get to notice something.
 _NOTICE = 0.4
@@ -102,9 +106,14 @@ class Scene:
         self.hold(len(self.before) == len(self.after), f"{len(self.before)} processes became {len(self.after)}")
 
 
-def _play(scene: Scene, load: Load, one: Callable[[int], None], sights: Callable[[], list[Sight]]) -> Scene:
+def _play(scene: Scene, load: Load, instances: Sequence[Instance], one: Callable[[int], None]) -> Scene:
     """Do C{one} as often as wanted, watch, and count; what fails ends the drill and is a bound broken."""
+
+    def sights() -> list[Sight]:
+        return [sight for instance in instances for sight in instance.sights()]
+
     began = time.monotonic()
+    logged = [instance.logged for instance in instances]
     load.count()
     try:
         warm = max(1, round(scene.wanted * WARM))
@@ -119,8 +128,13 @@ def _play(scene: Scene, load: Load, one: Callable[[int], None], sights: Callable
     seen = load.count()
     scene.seen.add(vars(seen))
     scene.whole = time.monotonic() - began
+    for instance, since in zip(instances, logged, strict=True):
+        scene.hold("Traceback" not in instance.log(since), "a traceback in the log")
     for kind in ("GET", "POST", "echo"):
         scene.hold(scene.seen.done[kind] > 0, f"there was no load: not one {kind}")
+    # One takes that long when nothing comes in between, and begins anew when a worker is killed under it.
+    if scene.whole > 5 * load.amount.size / load.amount.rate:
+        scene.hold(scene.seen.done["download"] > 0, "not one download came to its end")
     return scene
 
 
@@ -140,14 +154,17 @@ def reloads(instance: Instance, load: Load, count: int, workers: int) -> Scene:
                 raise Failed(f"POST /api/v1/config/reload was answered {status}: {body[:500]!r}")
         else:
             instance.signal(signal.SIGHUP)
-            took = until("the line 'reloaded: …' in the log", lambda: "reloaded: " in instance.log(since), pause=0.002)
-            scene.seconds.append(took)
+            scene.seconds.append(
+                until("a reload", lambda: _RELOADED.search(instance.log(since)) is not None, pause=0.002)
+            )
+            if "reload refused" in instance.log(since):
+                raise Failed(f"reload refused: {instance.tail()}")
         wrong = instance.works_by(kind)
         if wrong:
             raise Failed(wrong)
         time.sleep(_BETWEEN)
 
-    _play(scene, load, one, instance.sights)
+    _play(scene, load, [instance], one)
     scene.no_failures()
     scene.no_growth()
     scene.hold(not scene.seen.away, f"{scene.seen.away} WebSockets were closed whose backend was never taken away")
@@ -172,7 +189,7 @@ def upgrades(instance: Instance, load: Load, count: int, workers: int) -> Scene:
         scene.seconds.append(time.monotonic() - began)
         until(f"the end of {old}", lambda: instance.gone(old))
 
-    _play(scene, load, one, instance.sights)
+    _play(scene, load, [instance], one)
     scene.no_failures()
     scene.no_growth()
     return scene
@@ -209,7 +226,7 @@ def kills(instance: Instance, load: Load, count: int, workers: int) -> Scene:
         scene.seen.add(vars(seen))
         expected.update((failure["port"], failure["at"]) for failure in seen.told if failure["port"] in own)
 
-    _play(scene, load, one, instance.sights)
+    _play(scene, load, [instance], one)
     for failure in scene.seen.told:
         if (failure["port"], failure["at"]) not in expected:
             scene.broken.append(f"not on a connection of the killed worker's: {failure['kind']}: {failure['what']}")
@@ -232,7 +249,7 @@ def stops(pair: Sequence[Instance], load: Load, count: int, workers: int) -> Sce
         # The clients need a moment to find out.
         time.sleep(_NOTICE)
 
-    _play(scene, load, one, lambda: [sight for instance in pair for sight in instance.sights()])
+    _play(scene, load, pair, one)
     scene.no_failures()
     scene.no_growth()
     return scene

@@ -12,41 +12,54 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from contextvars import ContextVar
 
 from twisted.internet.endpoints import _SystemdParser, serverFromString
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.python.systemd import ListenFDs
 
 #: Gives the descriptor of this index or name. It belongs to the endpoint then, which closes it when it listens.
 Passing = Callable[[int | str], int]
 
 
 class _Passed:
-    """Looks like what L{twisted.python.systemd.ListenFDs} finds, and like what its methods return."""
+    """
+    Stands in for the L{ListenFDs} of Twisted's parser, and for what their methods return.
 
-    def __init__(self, passing: Passing) -> None:
-        self._passing = passing
+    @ivar found: these. They answer whoever does not parse by us.
+    """
 
-    def inheritedDescriptors(self) -> _Passed:
-        return self
+    def __init__(self, found: ListenFDs) -> None:
+        self.found = found
+        #: A context each: a configuration is checked in a thread while sockets are opened in another.
+        self.answer: ContextVar[Passing | None] = ContextVar("answer", default=None)
 
-    def inheritedNamedDescriptors(self) -> _Passed:
-        return self
+    def inheritedDescriptors(self) -> _Passed | list[int]:
+        """By index."""
+        return self if self.answer.get() else self.found.inheritedDescriptors()
+
+    def inheritedNamedDescriptors(self) -> _Passed | dict[str, int]:
+        """By name."""
+        return self if self.answer.get() else self.found.inheritedNamedDescriptors()
 
     def __getitem__(self, which: int | str) -> int:
-        return self._passing(which)
+        answer = self.answer.get()
+        assert answer is not None
+        return answer(which)
+
+
+_passed = _Passed(_SystemdParser._sddaemon)
+setattr(_SystemdParser, "_sddaemon", _passed)  # noqa: B010  # it is annotated as the class that we stand in for
 
 
 @contextmanager
 def passing(answer: Passing) -> Iterator[None]:
-    """Whatever is parsed in the meantime gets its C{systemd:} descriptors by C{answer}."""
-    parser: Any = _SystemdParser
-    found = parser._sddaemon
-    parser._sddaemon = _Passed(answer)
+    """Whatever this thread parses in the meantime gets its C{systemd:} descriptors by C{answer}."""
+    token = _passed.answer.set(answer)
     try:
         yield
     finally:
-        parser._sddaemon = found
+        _passed.answer.reset(token)
 
 
 def parse(description: str) -> IStreamServerEndpoint:
@@ -79,7 +92,7 @@ class Activation:
     @classmethod
     def of_process(cls) -> Activation:
         """What this process was started with. Twisted has taken the variables of it out of the environment."""
-        found: Any = _SystemdParser._sddaemon
+        found = _passed.found
         return cls(list(zip(found.inheritedDescriptors(), found._names, strict=True)))
 
     def descriptor(self, which: int | str) -> int:

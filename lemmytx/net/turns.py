@@ -6,9 +6,9 @@ have time the kernel wakes all, the first one there takes the connection, and th
 socket for each (SO_REUSEPORT) is even over many clients and leaves a busy process's share of them waiting. So here
 they share the queue, and those who are ahead let the others go first (C{python -m benchmarks.accepting} compares).
 
-The L{Board} is memory that all of them see, with a row for each. A process writes its own row and reads the others':
-words of 8 bytes, aligned, so that none is ever seen half written; nothing is locked, and nothing is wrong for longer
-than a wait when two look at the same time.
+The L{Board} is memory that all of them see, with a row for each. A process writes its own row and reads the others',
+but for what says that a process was missed: words of 8 bytes, aligned, so that none is ever seen half written.
+Nothing is locked, and nothing is wrong for longer than a wait when two look at the same time.
 
 Before each accept a process compares itself with the others that accept:
 
@@ -19,10 +19,10 @@ Before each accept a process compares itself with the others that accept:
 The process with the fewest turns among those with the fewest connections is never ahead of anybody, so one can always
 go. A process that is ahead stops looking at the socket for L{WAIT}, and takes one of what is there then, whoever's turn
 it is: no connection waits for a rule. That there was something, while none of those it had waited for has accepted
-anything, means that they are busy. They are not waited for again until they accept, or until this process has accepted
-L{IN_VAIN} connections without them, or L{BUSY} seconds are over; twice as many and as long each time, up to L{MOST}
-times as many. (Whoever only loses every race must not look busy for ever, and whoever was late because others had its
-core must not lose a whole burst for that.)
+anything, means that they are busy, and is written into their rows for everybody to read: nobody waits for them until
+they accept, or for L{BUSY} seconds, or until he has accepted L{IN_VAIN} connections without them; twice as long and as
+many each time, up to L{MOST} times. (Whoever only loses every race must not look busy for ever, and whoever was late
+because others had its core must not lose a whole burst for that.)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any
 #: the more come at once, the fewer are to wait.
 PART = 16
 
-#: By how many turns one may be ahead. With 1, three times as many short connections have to wait.
+#: By how many turns one may be ahead, so that not every short connection has to wait for whose turn it is.
 SLACK = 2
 
 #: How many turns somebody who could not take them gets back.
@@ -47,14 +47,17 @@ ARREARS = 64
 #: Seconds for which the others go first: the shortest time that epoll can wait. Whoever is idle needs 0.1 ms.
 WAIT = 0.001
 
-#: How many connections are accepted without those who did not come, and for how many seconds; and how many times that
-#: at most.
-IN_VAIN = 4
-BUSY = 0.004
-MOST = 16
+#: For how many seconds nobody waits for those who did not come, and while how many connections are accepted without
+#: them; and how many times as much it is at most.
+BUSY = 0.001
+IN_VAIN = 2
+MOST = 64
 
 # A row, in words. It has a cache line for itself. Whether it accepts is in front of all rows, in one piece.
 _PROCESS, _CONNECTIONS, _ACCEPTED, _TURN = range(4)
+# Anyone may write these: how many it had accepted (and one) when it was missed, how many times as long as at first
+# nobody waits for it, and until when, in µs.
+_MISSED, _TIMES, _UNTIL = range(4, 7)
 _ROW = 8
 _WORD = 8
 
@@ -159,24 +162,22 @@ class Board:
 
 class _Other:
     """
-    Another process that accepts, as this one sees it.
+    Another process that accepts, as this one sees it: where its words are.
 
-    @ivar missed: how many it had accepted when it was last waited for in vain.
-    @ivar times: how many times as much as at first it was left alone then.
-    @ivar until: how many this process has accepted when it waits for that one again; 0: it does now.
-    @ivar end: or when that is, at the latest.
+    @ivar seen: until when nobody waits for it, as this process has read it last.
+    @ivar enough: how many this process has accepted when it waits for it all the same.
     """
 
-    __slots__ = ("accepted", "connections", "end", "missed", "times", "turn", "until")
+    __slots__ = ("accepted", "connections", "enough", "missed", "seen", "times", "turn", "until")
 
     def __init__(self, start: int) -> None:
         self.connections = start + _CONNECTIONS
         self.accepted = start + _ACCEPTED
         self.turn = start + _TURN
-        self.missed = -1
-        self.times = 0
-        self.until = 0
-        self.end = 0.0
+        self.missed = start + _MISSED
+        self.times = start + _TIMES
+        self.until = start + _UNTIL
+        self.seen = self.enough = 0
 
 
 #: Those who should go first, and how many connections each has accepted so far.
@@ -242,7 +243,7 @@ class Turns:
         if self.alone():
             return []
         words = self._words
-        others = [other for other in self._others if not other.until or not self._busy(other)]
+        others = [other for other in self._others if not self._busy(other)]
         connections = words[self._start + _CONNECTIONS]
         least = connections
         for other in others:
@@ -265,13 +266,12 @@ class Turns:
         words = self._words
         if any(words[other.accepted] != accepted for other, accepted in waited):
             return
-        own = words[self._start + _ACCEPTED]
         now = self.reactor.seconds()
         for other, accepted in waited:
-            other.times = min(other.times * 2, MOST) if other.missed == accepted else 1
-            other.missed = accepted
-            other.until = own + other.times * IN_VAIN
-            other.end = now + other.times * BUSY
+            again = words[other.missed] == accepted + 1
+            words[other.times] = times = min(words[other.times] * 2, MOST) if again else 1
+            words[other.until] = int((now + times * BUSY) * 1e6)
+            words[other.missed] = accepted + 1
 
     def accepted(self) -> None:
         """Called with each connection that was accepted."""
@@ -291,14 +291,16 @@ class Turns:
 
     def _busy(self, other: _Other) -> bool:
         words = self._words
-        busy = (
-            words[other.accepted] == other.missed
-            and words[self._start + _ACCEPTED] < other.until
-            and self.reactor.seconds() < other.end
-        )
-        if not busy:
-            other.until = 0
-        return busy
+        if words[other.missed] != words[other.accepted] + 1:
+            return False
+        until = words[other.until]
+        own = words[self._start + _ACCEPTED]
+        if until != other.seen:
+            other.seen = until
+            other.enough = own + words[other.times] * IN_VAIN
+        # The clock may have been set back since: that must not last.
+        left = until / 1e6 - self.reactor.seconds()
+        return own < other.enough and 0 < left <= MOST * BUSY
 
     def _look_round(self, accepting: bytes) -> None:
         self._accepting = accepting

@@ -86,7 +86,10 @@ class Connections:
 
     def room(self) -> bool:
         """Whether one more may come. When not, the doors are closed."""
-        if not self.full and self._reached():
+        if self.full:
+            # Somebody has opened one all the same.
+            self._shut()
+        elif self._reached():
             self._close()
         return not self.full
 
@@ -128,9 +131,12 @@ class Connections:
                 why=self._reached(),
             )
         self._quiet_until = now + TOLD_AGAIN
+        self._shut()
+        self.look()
+
+    def _shut(self) -> None:
         for listener in self._listeners:
             listener.pause()
-        self.look()
 
     def _open(self) -> None:
         self.full = False
@@ -249,8 +255,8 @@ class Listener:
             self._port.stopReading()
 
     def resume(self) -> None:
-        """Accept again."""
-        if self._port is not None and self._port.connected:
+        """Accept again; when there is no room, as soon as there is."""
+        if self._port is not None and self._port.connected and not self._connections.full:
             self._port.startReading()
 
     def drain(self, patient: bool = False) -> None:

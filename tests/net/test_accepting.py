@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx.net import accepting, transports
-from lemmytx.net.turns import WAIT, Board, Turns
+from lemmytx.net.turns import IN_VAIN, WAIT, Board, Turns
 
 
 class Watching(Clock):
@@ -232,12 +232,16 @@ class SharedTests(PortCase):
         self.assertEqual((0, False), (len(self.built), self.reading()))
 
     def test_nobody_comes(self) -> None:
-        """When the other one does not come, this one goes on without waiting again."""
-        self.clients(4)
+        """When the other one does not come, this one goes on without it for a few, and for more after the next wait."""
+        self.clients(IN_VAIN + 1 + IN_VAIN * 2 + 1)
         self.ahead()
         self.port.doRead()
         self.reactor.advance(WAIT)
-        self.assertEqual((4, True), (len(self.built), self.reading()))
+        self.assertEqual((1 + IN_VAIN, False), (len(self.built), self.reading()))
+        self.reactor.advance(WAIT)
+        self.assertEqual((1 + IN_VAIN + 1 + IN_VAIN * 2, False), (len(self.built), self.reading()))
+        self.reactor.advance(WAIT)
+        self.assertEqual((1 + IN_VAIN + 1 + IN_VAIN * 2, True), (len(self.built), self.reading()))
         self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_held_while_others_go_first(self) -> None:

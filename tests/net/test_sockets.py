@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from twisted.logger import capturedLogs, formatEvent
 
 from lemmytx import checking
 from lemmytx.net import transports
-from lemmytx.net.activation import Activation
+from lemmytx.net.activation import Activation, parse, passing
 from lemmytx.net.network import BACKLOG
 from lemmytx.net.sockets import CannotListen, Opened, Sockets, adopt
 from tests.net.pairs import NetCase
@@ -571,6 +572,24 @@ class ActivationTests(SocketsCase):
             self.assertIsNone(checking.check_endpoint(description))
         for description in ("systemd:domain=INET", "systemd:domain=INET:index=x", "systemd:domain=X:index=0"):
             self.assertIn(repr(description), str(checking.check_endpoint(description)))
+
+    def test_thread(self) -> None:
+        """A thread may check descriptions while others are opened: neither gets what is the other's."""
+        description = "systemd:domain=INET:index=0"
+        with socket.create_server(("127.0.0.1", 0)) as given:
+            inner: list[int] = []
+
+            def answer(which: int | str) -> int:
+                thread = threading.Thread(target=lambda: inner.append(vars(parse(description))["fileno"]))
+                thread.start()
+                thread.join()
+                return given.fileno()
+
+            with passing(answer):
+                endpoint: Any = serverFromString(self.network, description)
+                again: Any = serverFromString(self.network, description)
+            self.assertEqual((inner, endpoint.fileno, again.fileno), ([-1, -1], given.fileno(), given.fileno()))
+        self.assertRaises(IndexError, serverFromString, self.network, description)
 
     def test_environment(self) -> None:
         """They are found by the variables that systemd sets, and are not inherited any further."""

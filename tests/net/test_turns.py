@@ -211,8 +211,10 @@ class BusyTests(Case):
         """Wait, and take what nobody has come for."""
         waited = self.one.before()
         self.assertTrue(waited)
-        self.accept(self.one)
+        self.clock.advance(0.00001)
         self.one.came_back(waited)
+        self.assertEqual([], self.one.before())
+        self.accept(self.one)
 
     def without(self) -> int:
         """How many connections are accepted then without waiting."""
@@ -225,19 +227,27 @@ class BusyTests(Case):
     def test_not_waited_for(self) -> None:
         """Whoever did not come is not waited for while a few are accepted; each time twice as many, up to a bound."""
         found = []
-        for _ in range(7):
+        for _ in range(9):
             self.in_vain()
-            found.append(self.without())
-        self.assertEqual([IN_VAIN * times for times in (1, 2, 4, 8, MOST, MOST, MOST)], found)
+            found.append(self.without() + 1)
+        self.assertEqual([IN_VAIN * times for times in (1, 2, 4, 8, 16, 32, MOST, MOST, MOST)], found)
 
     def test_not_for_long(self) -> None:
         """When few come it is not for long, each time twice as long, up to a bound."""
-        for times in (1, 2, 4, 8, MOST, MOST):
-            self.in_vain()
-            self.clock.advance(times * BUSY - 0.001)
+        for times in (1, 2, 4, 8, 16, 32, MOST, MOST):
+            waited = self.one.before()
+            self.one.came_back(waited)
+            self.clock.advance(times * BUSY - 0.0005)
             self.assertEqual([], self.one.before())
-            self.clock.advance(0.002)
+            self.clock.advance(0.001)
             self.assertTrue(self.one.before())
+
+    def test_clock_set_back(self) -> None:
+        """When the clock is set back nobody is taken to be busy until it is that late again."""
+        self.clock.advance(1000)
+        self.in_vain()
+        self.clock.rightNow -= 500
+        self.assertTrue(self.one.before())
 
     def test_comes_back(self) -> None:
         """Whoever accepts again is waited for at once, and the next time counts as the first."""
@@ -249,7 +259,7 @@ class BusyTests(Case):
         self.accept(self.busy)
         self.assertTrue(self.one.before())
         self.in_vain()
-        self.assertEqual(IN_VAIN, self.without())
+        self.assertEqual(IN_VAIN, self.without() + 1)
 
     def test_came(self) -> None:
         """Something was left though somebody had come: there was more than one connection, and nobody is busy."""
@@ -260,6 +270,18 @@ class BusyTests(Case):
         self.accept(self.one)
         self.one.came_back(waited)
         self.assertEqual(2, len(self.one.before()))
+
+    def test_told(self) -> None:
+        """Who has waited in vain tells the others: they need not wait to find out, and go on from there."""
+        third = self.begin(2)
+        third.connected(1000)
+        self.in_vain()
+        self.assertEqual([], third.before())
+        self.clock.advance(BUSY)
+        self.assertEqual(1, len(third.before()))
+        third.came_back(third.before())
+        self.clock.advance(BUSY * 2 - 0.0005)
+        self.assertEqual(([], []), (self.one.before(), third.before()))
 
     def test_others(self) -> None:
         """While one is busy the others take their turns among themselves."""

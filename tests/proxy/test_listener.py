@@ -80,6 +80,15 @@ class ConnectionsTests(ProxyCase):
         clients[0].reset()
         self.assertTrue(door.open)
 
+    def test_resumedWhenFull(self) -> None:
+        """A listener that is to accept again does so when there is room."""
+        clients = [self.client() for _ in range(3)]
+        self.listener.pause()
+        self.listener.resume()
+        self.assertFalse(self.door.open)
+        clients[0].reset()
+        self.assertTrue(self.door.open)
+
     def test_gone(self) -> None:
         """A listener whose port is closed is forgotten; its clients count until they have gone."""
         other = Door()
@@ -155,6 +164,13 @@ class InstanceTests(SynchronousTestCase):
         assert self.two.turns is not None
         self.assertFalse(self.two.turns.room())
         self.assertEqual((False, 0), (self.other_door.open, self.two.count))
+
+    def test_shut_again(self) -> None:
+        """A door that was opened by somebody else while it is full is closed with the next question."""
+        self.times(5, self.one.came)
+        self.door.open = True
+        self.assertFalse(self.one.room())
+        self.assertFalse(self.door.open)
 
     def test_own_client_leaves(self) -> None:
         """Where a client leaves there is room at once."""
