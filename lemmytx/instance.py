@@ -268,7 +268,6 @@ class Instance(Service):
         await self._open_admin(self.configuration)
         if self._state != "starting":
             return  # it was told to stop meanwhile
-        self._sockets.close_unclaimed()
         if self._serves_on():
             log.info(
                 "lemmytx {version} serves on {endpoints}; codec: {codec}",
@@ -278,6 +277,8 @@ class Instance(Service):
             )
         self._state = "serving"
         self._inheritance.serves()
+        # Not before: until it has been told, the one before us may have to go on with what we have no use for.
+        self._sockets.close_unclaimed()
         self._notifier.ready()
         if incomplete:
             # A port that another process is just giving up, an address that comes with an interface: try again.

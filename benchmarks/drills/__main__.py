@@ -47,7 +47,7 @@ class Counts:
 
 #: Under a minute in all, for CI.
 _QUICK = Counts(20, 2, 3, 2, (20, 1))
-_QUICK_AMOUNT = Amount(size=40_000_000)
+_QUICK_AMOUNT = Amount(size=40_000_000, rate=10e6)
 
 #: Seconds that exchanges get to end: a download has to fit. And those between SIGTERM and closed listeners.
 _DRAIN = 20.0

@@ -4,6 +4,7 @@ The backend of the drills: several ports, one process, C{python -m benchmarks.dr
 * C{GET /r/CLIENT/NUMBER} is answered with the port and the path, so that a client sees whether an answer is its own.
   A number that has been here before is answered with C{X-Before: yes}: a request that was sent again, and that had
   reached a backend whose answer was lost, is thereby told from one that no backend has seen.
+  Every eighth answer takes a while (L{SLOW}), so that there always are exchanges under way.
 * C{POST /r/CLIENT/NUMBER} likewise, with the body behind the path.
 * C{GET /large} is a long body of known contents (L{pieces}).
 * C{GET /socket} becomes a WebSocket that sends every message back.
@@ -21,6 +22,9 @@ from benchmarks.drills.wire import CLOSE, Ended, Head, Link, accept_key, frame
 
 #: Bytes that are made and sent at a time.
 PIECE = 1 << 18
+
+#: Every so many answers to a client one takes so many seconds.
+SLOW = (8, 0.3)
 
 #: What every piece of the long body is cut out of: nothing in it repeats itself.
 _NOISE = random.Random(3).randbytes(2 * PIECE)
@@ -54,10 +58,10 @@ class Origin:
                 if path.startswith("/large"):
                     await self._send(link)
                 else:
-                    await link.write(self._answer(link.port, path, await link.exactly(head.length)))
+                    await self._answer(link, path, await link.exactly(head.length))
         link.close()
 
-    def _answer(self, port: int, path: str, body: bytes) -> bytes:
+    async def _answer(self, link: Link, path: str, body: bytes) -> None:
         before = ""
         _, kind, *rest = path.split("/")
         if kind == "r":
@@ -66,8 +70,10 @@ class Origin:
                 before = "X-Before: yes\r\n"
             else:
                 self._last[client] = number
-        content = f"{port} {path} ".encode() + body
-        return f"HTTP/1.1 200 OK\r\n{before}Content-Length: {len(content)}\r\n\r\n".encode() + content
+            if number % SLOW[0] == 0:
+                await asyncio.sleep(SLOW[1])
+        content = f"{link.port} {path} ".encode() + body
+        await link.write(f"HTTP/1.1 200 OK\r\n{before}Content-Length: {len(content)}\r\n\r\n".encode() + content)
 
     async def _send(self, link: Link) -> None:
         await link.write(f"HTTP/1.1 200 OK\r\nContent-Length: {self.size}\r\n\r\n".encode())
