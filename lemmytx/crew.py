@@ -162,6 +162,10 @@ class Crew:
             elif worker.serving:
                 log.error("{worker} could not take it: {why!r}; it is replaced", worker=worker, why=answer.value)
                 worker.kill()
+        for worker in self._present():
+            if worker.serving and worker.generation != generation and worker not in asked:
+                # It came up while the others were preparing, with what held until now.
+                ensureDeferred(self._bring_up(worker)).addErrback(self._not_up, worker)
         if first and self._first is not None:
             await self._first
 

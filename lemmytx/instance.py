@@ -160,6 +160,7 @@ class Alone:
 class Instance(Service):
     """
     @ivar configuration: the one at work; before the start the one to come.
+    @ivar failed: whether it could not be started.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class Instance(Service):
         self._state = "starting"
         self._busy = ""
         self._once_more = False
-        self._failed = False
+        self.failed = False
         self._hurried = False
         self._handed_over = False
         self._waiting: Deferred[None] | None = None
@@ -237,7 +238,7 @@ class Instance(Service):
         if self._notifier.interval is not None:
             self._watchdog.start(self._notifier.interval / 2)
         (self._opening or ensureDeferred(self._open_all())).addCallback(self._opened)
-        if self._failed:
+        if self.failed:
             # The lines in the log say why. Whoever started us sees it by the exit status.
             raise SystemExit(1)
 
@@ -252,7 +253,7 @@ class Instance(Service):
 
     def _fail(self, state: str) -> None:
         self._state = state
-        self._failed = True
+        self.failed = True
         if self._reactor.running:
             self._reactor.stop()
 
@@ -265,6 +266,9 @@ class Instance(Service):
 
     async def _begin(self, incomplete: bool) -> None:
         await self._apply(self.configuration)
+        why = self._members.ready()
+        if why is not None and self._inheritance.sockets is not None:
+            raise CannotStart(why)  # and the one before us goes on
         await self._open_admin(self.configuration)
         if self._state != "starting":
             return  # it was told to stop meanwhile
@@ -465,8 +469,12 @@ class Instance(Service):
         log.info("upgrade: pid {pid} serves; this process (pid {own}) ends what it has", pid=pid, own=os.getpid())
         self._notifier.main_pid(pid)
         # Whoever asked is still to be answered.
-        self._reactor.callLater(0.1, self._reactor.stop)
+        self._reactor.callLater(0.1, self._make_room)
         return pid
+
+    def _make_room(self) -> None:
+        if self._state == "serving":
+            self._reactor.stop()
 
     def asked_to_upgrade(self) -> None:
         """SIGUSR2: upgrade."""

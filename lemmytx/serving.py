@@ -48,6 +48,9 @@ RESOLVING = 5.0
 #: Seconds that the two sides of a WebSocket have to say goodbye, and a little more.
 CLOSING = 6.0
 
+#: Seconds that a reload waits, at the most, for the last lines of an access log that it replaces.
+LAST_LINES = 0.5
+
 #: Listening descriptors by endpoint description.
 Descriptors = Mapping[str, Sequence[int]]
 
@@ -310,7 +313,7 @@ class Serving:
             resource.record = log_file.recorder(appender(new.access_log.format))
             resource.reject_record = lambda rejected: log_file.append(rejection(rejected))
         if former is not None:
-            former.close()
+            former.close(LAST_LINES)
 
     def _fit(self, wanted: int) -> None:
         """Each client may need an upstream too: those whom that leaves nothing wait in the kernel's queue."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
@@ -52,6 +54,7 @@ def makeService(options: Options) -> Instance:
         )
     except (config.ConfigurationError, assemble.CannotStart) as error:
         raise SystemExit(str(error)) from error
+    atexit.register(_status, instance)
     _on_signal(signal.SIGUSR1, instance.reopen_logs)
     _on_signal(signal.SIGHUP, instance.asked_to_reload)
     _on_signal(signal.SIGUSR2, instance.asked_to_upgrade)
@@ -120,7 +123,7 @@ def _stop_on_signals(instance: Instance) -> None:
 
     def drain() -> None:
         nonlocal asked
-        if asked:
+        if asked or reactor._stopped:  # type: ignore[attr-defined]  # after an upgrade it drains by itself
             instance.hurry()
         else:
             asked = True
@@ -140,8 +143,16 @@ def _stop_on_signals(instance: Instance) -> None:
 
 
 def _stop() -> None:
-    if not reactor._stopped:  # type: ignore[attr-defined]  # as below; an upgrade may have come before
+    if not reactor._stopped:  # type: ignore[attr-defined]  # as above
         reactor.stop()
+
+
+def _status(instance: Instance) -> None:
+    """At the very end. twistd's exit status is 0 whatever has happened while the reactor ran."""
+    if instance.failed:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _on_signal(number: int, call: Any) -> None:

@@ -38,9 +38,11 @@ PATIENCE = 120.0
 
 #: Options of twistd behind which a value stands as an argument of its own.
 _VALUES = frozenset(
-    "-l --logfile --logger --pidfile -d --rundir --chroot -u --uid -g --gid --umask -r --reactor --prefix -p --profile"
-    " --profiler -b --debug-port".split()
-)
+    (
+        "-l", "--logfile", "--logger", "--pidfile", "-d", "--rundir", "--chroot", "-u", "--uid", "-g", "--gid",
+        "--umask", "-r", "--reactor", "--prefix", "-p", "--profile", "--profiler", "-b", "--debug-port",
+    )
+)  # fmt: skip
 
 
 class Inheritance:

@@ -70,7 +70,8 @@ def markdown(scenes: Sequence[Scene], about: Mapping[str, str], amount: Amount) 
     lines += [
         f"Constant load: {amount.keepers} keep-alive connections and {amount.posters} clients with a new connection for"
         f" each request, one every {amount.pause:g} s on each; {amount.talkers} WebSockets echoing as often; a download"
-        f" of {amount.size / 1e6:.0f} MB at {amount.rate / 1e6:.0f} MB/s, again and again. Every answer is checked; one of {SLOW[0]} takes the backend {SLOW[1]:g} s.",
+        f" of {amount.size / 1e6:.0f} MB at {amount.rate / 1e6:.0f} MB/s, again and again."
+        f" Every answer is checked; one of {SLOW[0]} takes the backend {SLOW[1]:g} s.",
         "",
         "## What the clients saw",
         "",

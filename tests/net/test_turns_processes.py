@@ -9,6 +9,7 @@ import selectors
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -54,20 +55,36 @@ class ProcessTests(SynchronousTestCase):
     def counts(self) -> list[int]:
         return [row.accepted for row in self.board.rows()]
 
-    def assert_even(self) -> None:
-        """Within 20 % of even, of 200."""
-        counts = self.counts()
-        self.assertEqual(200, sum(counts))
-        self.assertTrue(all(80 <= count <= 120 for count in counts), counts)
+    def assert_even(self, connect: Callable[[], None]) -> None:
+        """
+        Within 20 % of even, of 200 each time, in two of three times: a process that the machine gives no core to for a
+        tenth of a second is not there to take what is its own.
+        """
+        even = 0
+        for _ in range(3):
+            before = self.counts()
+            connect()
+            counts = [after - count for after, count in zip(self.counts(), before, strict=True)]
+            self.assertEqual(200, sum(counts))
+            even += all(80 <= count <= 120 for count in counts)
+        self.assertTrue(even >= 2, even)
 
     def test_short(self) -> None:
         """200 connections one after the other are spread evenly."""
-        for _ in range(200):
-            self.connect().close()
-        self.assert_even()
+
+        def connect() -> None:
+            for _ in range(200):
+                self.connect().close()
+
+        self.assert_even(connect)
 
     def test_kept(self) -> None:
         """200 connections that are opened at once and stay are spread evenly."""
+        self.assert_even(self.at_once)
+        self.assertEqual(600, self.board.connections())
+
+    def at_once(self) -> None:
+        """200 connections that stay."""
         with selectors.DefaultSelector() as selector:
             for _ in range(200):
                 client = socket.socket()
@@ -82,8 +99,6 @@ class ProcessTests(SynchronousTestCase):
                     assert isinstance(key.fileobj, socket.socket)
                     self.assertEqual(b".", key.fileobj.recv(1))
                     selector.unregister(key.fileobj)
-        self.assert_even()
-        self.assertEqual(200, self.board.connections())
 
     def test_busy(self) -> None:
         """While one process does something else for long, the other takes all that come."""
