@@ -97,6 +97,7 @@ class Crew:
             None
         )
         self._ending = False
+        self._late: Any = None
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
         self._shares = LoopingCall(self._share)
@@ -234,15 +235,8 @@ class Crew:
         for worker in self._present():
             worker.leaving = True
             self._ask(worker, commands.Drain).addErrback(lambda _: None)
-        late = self._reactor.callLater(self.configuration.timeouts.drain + GRACE, self._kill)
-        gone = DeferredList([_fired(worker.ended) for worker in self._workers.values()])
-
-        def over(result: Any) -> Any:
-            if late.active():
-                late.cancel()
-            return result
-
-        return gone.addBoth(over)
+        self._kill_in(self.configuration.timeouts.drain + GRACE)
+        return DeferredList([_fired(worker.ended) for worker in self._present()])
 
     def hurry(self) -> None:
         """While they go: have them go now."""
@@ -250,12 +244,20 @@ class Crew:
         for worker in self._present():
             worker.leaving = True
             self._ask(worker, commands.Hurry).addErrback(lambda _: None)
-        self._reactor.callLater(GRACE, self._kill)
+        self._kill_in(GRACE)
+
+    def _kill_in(self, seconds: float) -> None:
+        """End those who have not ended by then."""
+        if self._late is not None and self._late.active():
+            self._late.cancel()
+        self._late = self._reactor.callLater(seconds, self._kill)
 
     def end(self) -> None:
         """Nothing is left to do."""
         self._end_restarts()
         self._kill()
+        if self._late is not None and self._late.active():
+            self._late.cancel()
         for timer in (self._looks, self._shares):
             if timer.running:
                 timer.stop()

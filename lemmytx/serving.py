@@ -178,6 +178,7 @@ class Serving:
         self._log_file: LogFile | None = None
         self._descriptors = inf
         self._removed = Traffic()
+        self._partings: list[Any] = []
         self._hurried = False
 
     def start(self) -> None:
@@ -276,8 +277,12 @@ class Serving:
             self._leaving.add(door.listener)
         if gone or prepared.plan.removed:
             backends = frozenset(prepared.plan.removed)
-            self._reactor.callLater(new.timeouts.drain, self._part, gone, backends)
-            self._reactor.callLater(new.timeouts.drain + CLOSING, self._cut, gone, backends)
+            later = self._reactor.callLater
+            self._partings = [call for call in self._partings if call.active()]
+            self._partings += (
+                later(new.timeouts.drain, self._part, gone, backends),
+                later(new.timeouts.drain + CLOSING, self._cut, gone, backends),
+            )
 
     def _part(self, doors: list[Door], backends: frozenset[Backend]) -> None:
         """What runs on what a reload took away has had its time to end. WebSockets are told so."""
@@ -402,6 +407,9 @@ class Serving:
             door.close()
         for listener in self._listeners():
             listener.abort()
+        for call in self._partings:
+            if call.active():
+                call.cancel()
         for located in self._located.values():
             located.stop()
         if self.resource is not None:

@@ -8,12 +8,14 @@ import copy
 import json
 import os
 import shutil
+import signal
 import subprocess
 from typing import Any
 
 from tests.process.case import GET, ScriptedCase
 from tests.process.rig import ANY, Lemmy, answers, ask, configuration, folder, script, tcp, unix
 from tests.process.test_faults import SCHEDULER
+from tests.process.test_start import NOWHERE
 from tests.process.test_tunnel import SWITCH, UPGRADE
 from tests.wire.reading import Message
 from tests.wire.rig import START, free_port
@@ -279,6 +281,47 @@ class ReloadTests(ReloadCase):
         self.assertEqual((6, 6), (stats["total_count"], backend["total_count"]))
         lemmy.reload({**changed, "vhosts": [{"hosts": ["b.example"], "cluster": "d"}]})
         self.assertEqual(6, lemmy.stats()["total_count"])
+
+    def test_health_stays(self) -> None:
+        """A backend that is out stays out, whatever else a reload changes."""
+        self.settings = configuration(
+            [self.url(self.backend), NOWHERE],
+            workers=self.workers,
+            cluster={"max_fails": 1, "backend_retry_interval": 600, "scheduler": "round_robin"},
+        )
+        lemmy = Lemmy(self, self.settings, where=folder(self)).ready()
+
+        def healths() -> set[str]:
+            self.answered(self.client(lemmy, GET), 200)
+            self.answered(self.client(lemmy, GET), 200)
+            return {backend["health"] for backend in lemmy.stats()["clusters"]["c"]["backends"].values()}
+
+        self.until(lambda: "ejected" in healths())
+        changed = self.with_route()
+        changed["clusters"]["c"]["timeouts"] = {"read": 20}
+        lemmy.reload(changed)
+        self.assertIn("ejected", healths())
+
+    def test_twice(self) -> None:
+        """A SIGHUP that comes while a reload is under way is not lost: what holds at the end is the last file."""
+        lemmy = self.starts()
+        for _ in range(5):
+            lemmy.write(self.settings)
+            lemmy.signal(signal.SIGHUP)
+            lemmy.write(self.with_route())
+            lemmy.signal(signal.SIGHUP)
+
+        def routed() -> bool:
+            self.answered(self.client(lemmy, OTHER), 200)
+            return bool(self.second.requests)
+
+        self.until(routed)
+        lemmy.reload(self.settings)
+        self.second.requests.clear()
+        for client in self.clients(lemmy):
+            client.write(OTHER)
+            self.answered(client, 200)
+        self.assertEqual([], self.second.requests)
 
     def test_limits(self) -> None:
         """Another limit holds for the next request of a connection that is there."""

@@ -15,14 +15,24 @@ from tests.process.test_reload import GOING_AWAY, OTHER, ReloadCase
 from tests.wire.rig import START
 from tests.wire.sockets import PLAIN, serve
 
-#: A drop-in module that ends the next program at its start: the one that runs is not named in the file beside it.
-FATAL = """
+#: A drop-in module that does something in the next program, at its start: whose parent is named in the file beside it.
+NEXT = """
 # lemmytx
 import os
+import sys
+import time
 
-with open(__file__ + ".lives") as file:
-    if str(os.getppid()) == file.read():
-        os._exit(9)
+LIVES = __file__ + ".lives"
+with open(LIVES) as file:
+    is_next = str(os.getppid()) == file.read() and not sys.argv[0].endswith("worker.py")
+if is_next:
+    %s
+"""
+
+#: For that: it waits for as long as there is the file.
+WAITS = """
+    while os.path.exists(LIVES):
+        time.sleep(0.02)
 """
 
 
@@ -180,19 +190,26 @@ class UpgradeTests(UpgradeCase):
         self.upgraded(lemmy, pid)
         self.gone(lemmy, pid)
 
-    def test_dies_at_start(self) -> None:
-        """One that ends without a word is told with its exit status, and the present one goes on."""
+    def with_next(self, does: str) -> Lemmy:
+        """A proxy whose successor will do this at its start."""
         where = folder(self)
         plugins = os.path.join(where, "drop-ins")
         os.mkdir(plugins)
-        module = os.path.join(plugins, "fatal.py")
-        for path, text in ((module, FATAL), (f"{module}.lives", "none")):
+        module = os.path.join(plugins, "next.py")
+        for path, text in ((module, NEXT % does), (f"{module}.lives", "none")):
             with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
         self.settings = configuration(self.url(self.backend), workers=self.workers, plugins=["drop-ins"])
         lemmy = Lemmy(self, self.settings, where=where).ready()
+        if self.workers > 1:
+            lemmy.manned(self.workers)
         with open(f"{module}.lives", "w", encoding="utf-8") as file:
             file.write(str(lemmy.process.pid))
+        return lemmy
+
+    def test_dies_at_start(self) -> None:
+        """One that ends without a word is told with its exit status, and the present one goes on."""
+        lemmy = self.with_next("os._exit(9)")
         status, body = lemmy.post("/api/v1/upgrade")
         self.assertEqual(500, status, body)
         self.assertIn(b"exit status 9", body)
@@ -200,15 +217,17 @@ class UpgradeTests(UpgradeCase):
         self.clients(lemmy)
 
     def test_one_at_a_time(self) -> None:
-        """While one upgrade is under way another is refused, and so is a reload."""
-        lemmy = self.starts()
-        pid = lemmy.process.pid
+        """While one upgrade is under way another is refused, and so is a reload; requests are served."""
+        lemmy = self.with_next(WAITS)
         lemmy.signal(signal.SIGUSR2)
         lemmy.says("has been started")
         for path in ("/api/v1/upgrade", "/api/v1/config/reload"):
             status, body = lemmy.post(path)
             self.assertEqual(409, status, body)
-        self.gone(lemmy, pid)
+        self.clients(lemmy)
+        self.assertEqual(lemmy.process.pid, lemmy.stats()["pid"])
+        os.unlink(os.path.join(lemmy.folder, "drop-ins", "next.py.lives"))
+        self.gone(lemmy, lemmy.process.pid)
         self.clients(lemmy)
 
     def test_unix_sockets(self) -> None:
@@ -226,6 +245,27 @@ class UpgradeTests(UpgradeCase):
         self.assertTrue(until(lambda: not lives(new), START))
         self.assertFalse(os.path.exists(path))
         self.assertFalse(os.path.exists(lemmy.admin))
+
+    def test_stopped_meanwhile(self) -> None:
+        """A SIGTERM that comes while the next one starts is meant for the whole: nobody is left who serves."""
+        lemmy = self.with_next(WAITS)
+        lemmy.signal(signal.SIGUSR2)
+        lemmy.says("has been started")
+        lemmy.signal(signal.SIGTERM)
+        self.assertEqual(0, lemmy.ended())
+        self.assertTrue(until(lambda: not lemmy.family(), START), lemmy.output())
+        self.assertFalse(answers(lemmy.port))
+
+    def test_other_number_of_workers(self) -> None:
+        """From one process to several, or back: what a reload cannot do."""
+        lemmy = self.starts()
+        count = 3 - self.workers
+        lemmy.refuses({**self.settings, "workers": count}, f"workers: from {self.workers} to {count}")
+        old = lemmy.process.pid
+        self.upgraded(lemmy, old)
+        self.gone(lemmy, old)
+        self.clients(lemmy)
+        self.assertTrue(until(lambda: len(lemmy.stats().get("workers", ())) == (count if count > 1 else 0), START))
 
 
 class UpgradeOfWorkersTests(UpgradeTests):

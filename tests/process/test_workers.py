@@ -13,7 +13,7 @@ import sys
 
 from tests.process.case import GET
 from tests.process.rig import ANY, Lemmy, configuration, end, folder, lives, read, until
-from tests.process.test_reload import ReloadCase, endpoint
+from tests.process.test_reload import OTHER, ReloadCase, endpoint
 from tests.wire.rig import START, free_port
 from tests.wire.sockets import PLAIN, Client, serve
 
@@ -25,6 +25,15 @@ import sys
 
 if sys.argv[0].endswith("worker.py") and sys.argv[2] == "1" and os.path.exists(__file__ + ".deadly"):
     os._exit(7)
+"""
+
+#: A drop-in module that only the second worker cannot import.
+PICKY = """
+# lemmytx
+import sys
+
+if sys.argv[0].endswith("worker.py") and sys.argv[2] == "1":
+    raise RuntimeError("not here")
 """
 
 
@@ -150,6 +159,25 @@ class WorkersTests(ReloadCase):
         self.backend.requests.clear()
         self.on_both(lemmy)
         self.assertEqual([], self.backend.requests)
+
+    def test_one_cannot(self) -> None:
+        """A configuration that one of them cannot take is taken by none, and the line says what it could not."""
+        lemmy = self.starts()
+        self.on_both(lemmy)
+        plugins = os.path.join(lemmy.folder, "drop-ins")
+        os.mkdir(plugins)
+        with open(os.path.join(plugins, "picky.py"), "w", encoding="utf-8") as file:
+            file.write(PICKY)
+        lemmy.refuses({**self.with_route(), "plugins": ["drop-ins"]}, "picky.py: cannot be imported: RuntimeError")
+        for client in self.on_both(lemmy).values():
+            client.write(OTHER)
+            self.answered(client, 200)
+        self.assertEqual([], self.second.requests)
+        lemmy.reload(self.with_route())
+        for client in self.on_both(lemmy).values():
+            client.write(OTHER)
+            self.answered(client, 200)
+        self.assertEqual(2, len(self.second.requests))
 
     def test_standstill(self) -> None:
         """A worker that stands still holds nobody back: new connections go to the other one."""
