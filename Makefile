@@ -23,7 +23,7 @@ INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.p
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench drills programs docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench drills drilled programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -41,7 +41,7 @@ run: $(VENV)/.run
 	$(BIN)/lemmy demo
 
 # The slow parts last, and the count of the tests as the last line.
-test: lint types layers fragments docs wheel trial
+test: lint types layers fragments docs wheel drilled trial
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run $(BENCH)
@@ -70,6 +70,10 @@ docs: $(VENV)/.dev
 
 wheel: $(VENV)/.dev
 	.ci/wheel $(BIN)/python $(BUILD)/wheel
+
+# The short form of `make drills`.
+drilled: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.drills --quick --out $(BUILD)/drills.md
 
 trial: $(VENV)/.dev
 	$(BIN)/python .ci/summary.py --build $(BUILD) --floor $(FLOOR) --pure "$(PURE_TESTS)" tests

@@ -80,10 +80,13 @@ class _Succession:
         self._folder = os.getcwd()  # twistd may leave it later
         line = upgrade.command()
         self._line: Sequence[str] = line if twistd.get("nodaemon", True) else upgrade.foreground(line)
+        self._log = os.path.join(self._folder, twistd.get("logfile") or "twistd.log")
         named = os.environ.pop(upgrade.PIDFILE, "") or ("" if twistd.get("nodaemon", True) else twistd["pidfile"])
         self._pidfile = os.path.abspath(named) if named else ""
         if self._pidfile:
             reactor.addSystemEventTrigger("after", "shutdown", self._remove)
+        # The one before us may still be writing.
+        reactor.callWhenRunning(upgrade.append_only, self._log)
 
     async def start(self, sockets: Sockets) -> int:
         """
@@ -91,6 +94,7 @@ class _Succession:
 
         @raise lemmytx.interfaces.Refused: it does not serve.
         """
+        upgrade.append_only(self._log)
         environ = {**os.environ, **self._notifier.for_successor()}
         if self._pidfile:
             environ[upgrade.PIDFILE] = self._pidfile

@@ -9,6 +9,7 @@ before that, or takes too long, changes nothing.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -159,6 +160,23 @@ def foreground(line: Sequence[str]) -> list[str]:
     options = list(line[:at])
     logged = any(option.startswith(("-l", "--logfile", "--syslog", "--logger")) for option in options)
     return [*options, "--nodaemon", "--pidfile=", *(() if logged else ("--logfile=twistd.log",)), *line[at:]]
+
+
+def append_only(file: str) -> None:
+    """
+    Have what this process has open of a log file write at its end, wherever that is by then: during an upgrade two
+    processes write to it, and Twisted's log files know only where they were themselves.
+    """
+    try:
+        wanted = os.stat(file)
+    except OSError:
+        return  # twistd logs elsewhere
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.path.samestat(os.fstat(int(name)), wanted):
+                fcntl.fcntl(int(name), fcntl.F_SETFL, fcntl.fcntl(int(name), fcntl.F_GETFL) | os.O_APPEND)
+        except OSError:
+            continue  # the one by which the folder was read
 
 
 def write_pid(file: str, pid: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import sys
@@ -74,3 +75,24 @@ class PidFileTests(SynchronousTestCase):
         """Where that is not possible, it is said, and nothing else happens."""
         upgrade.write_pid("/nowhere/at/all.pid", 1)
         upgrade.remove_pid("/nowhere/at/all.pid")
+
+
+class LogTests(SynchronousTestCase):
+    """The log file that two processes write to for a while."""
+
+    def test_append(self) -> None:
+        """What has it open writes behind what others have written meanwhile; other files are left alone."""
+        path, other = self.mktemp(), self.mktemp()
+        with open(path, "wb", buffering=0) as ours, open(other, "wb", buffering=0) as aside, open(path, "ab") as theirs:
+            ours.write(b"ours\n")
+            upgrade.append_only(path)
+            theirs.write(b"theirs\n")
+            theirs.flush()
+            ours.write(b"ours\n")
+            self.assertFalse(fcntl.fcntl(aside, fcntl.F_GETFL) & os.O_APPEND)
+        with open(path, "rb") as file:
+            self.assertEqual(file.read(), b"ours\ntheirs\nours\n")
+
+    def test_elsewhere(self) -> None:
+        """Where there is no such file nothing happens."""
+        upgrade.append_only("/nowhere/at/all.log")

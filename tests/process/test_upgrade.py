@@ -23,9 +23,12 @@ import sys
 import time
 
 LIVES = __file__ + ".lives"
-with open(LIVES) as file:
-    is_next = str(os.getppid()) == file.read() and not sys.argv[0].endswith("worker.py")
-if is_next:
+try:
+    with open(LIVES) as file:
+        lives = file.read()
+except FileNotFoundError:
+    lives = ""
+if str(os.getppid()) == lives and not sys.argv[0].endswith("worker.py"):
     %s
 """
 
