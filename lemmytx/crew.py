@@ -9,7 +9,6 @@ configuration that holds by then.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import socket
@@ -25,11 +24,11 @@ from twisted.logger import Logger
 
 from lemmytx import __version__, commands, model
 from lemmytx.assemble import CannotStart
-from lemmytx.cluster.shares import divide
 from lemmytx.net.notify import VARIABLES
 from lemmytx.net.turns import Board
 from lemmytx.process import Worker
 from lemmytx.proxy.snapshot import Snapshot, Totals, from_pieces
+from lemmytx.rebalance import rebalance
 from lemmytx.serving import Descriptors
 from lemmytx.worker import BOARD, CONTROL
 
@@ -60,9 +59,6 @@ GRACE = 10.0
 
 #: Seconds between two divisions of what backends take.
 REBALANCE = 0.5
-
-#: How many requests each backend of each cluster may have in flight from one worker.
-_Room = dict[str, dict[str, int]]
 
 
 #: A configuration on its way: as it is, as it is sent, the sockets for it, and who has been asked to prepare it.
@@ -452,32 +448,12 @@ class Crew:
         if not capacities or not asked or self._next is not None:
             return
         generation = self._generation
-        answers: Any = await DeferredList(
-            [self._ask(worker, commands.Load, STATISTICS) for worker in asked], consumeErrors=True
+        await rebalance(
+            capacities,
+            asked,
+            lambda worker, command, **arguments: self._ask(worker, command, STATISTICS, **arguments),
+            lambda: self._generation == generation,
         )
-        if generation != self._generation or not all(went_well for went_well, _ in answers):
-            return  # the next time, when all are there again
-        loads = [json.loads(answer["active"]) for _, answer in answers]
-        less: list[_Room] = [{} for _ in asked]
-        more: list[_Room] = [{} for _ in asked]
-        for (cluster, backend), capacity in capacities.items():
-            found = [load.get(cluster, {}).get(backend, (0, 0)) for load in loads]
-            shares = divide(capacity, [active for active, _ in found])
-            for number, (share, (_, room)) in enumerate(zip(shares, found, strict=True)):
-                if share != room:
-                    (less if share < room else more)[number].setdefault(cluster, {})[backend] = share
-        # Nobody gets what another one may still use.
-        for rooms in (less, more):
-            answers = await DeferredList(
-                [
-                    self._ask(worker, commands.Share, STATISTICS, room=json.dumps(room).encode())
-                    for worker, room in zip(asked, rooms, strict=True)
-                    if room
-                ],
-                consumeErrors=True,
-            )
-            if not all(went_well for went_well, _ in answers):
-                return
 
     @staticmethod
     def _heard(result: Any, worker: Worker) -> None:

@@ -26,11 +26,11 @@ from twisted.logger import Logger
 from lemmytx import model
 from lemmytx.assemble import CannotStart, Plan
 from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.located import Located
 from lemmytx.cluster.shares import portion
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.net.log_file import LogFile
 from lemmytx.net.network import Network
-from lemmytx.net.resolve import Resolution
 from lemmytx.net.sockets import CannotListen, adopt
 from lemmytx.net.ticker import Ticker
 from lemmytx.net.turns import Turns
@@ -53,61 +53,6 @@ LAST_LINES = 0.5
 
 #: Listening descriptors by endpoint description.
 Descriptors = Mapping[str, Sequence[int]]
-
-
-class Located:
-    """
-    Keeps the addresses of one backend up to date.
-
-    @ivar first: fires at the first outcome of a look-up, whatever it is.
-    """
-
-    def __init__(self, reactor: Any, cluster: str, backend: Backend) -> None:
-        self.first: Deferred[None] = Deferred()
-        self._cluster = cluster
-        self._backend = backend
-        self._resolution = Resolution(
-            reactor.nameResolver,
-            backend.location.host,
-            backend.location.port,
-            reactor,
-            self._changed,
-            self._failed,
-        )
-
-    def start(self) -> None:
-        """Look the name up, now and from then on."""
-        self._resolution.start()
-
-    def stop(self) -> None:
-        """Look it up no more."""
-        self._resolution.stop()
-
-    def _changed(self, addresses: tuple[str, ...]) -> None:
-        if addresses != (self._backend.location.host,):
-            log.info(
-                "cluster {cluster}: backend {backend} is at {addresses}",
-                cluster=self._cluster,
-                backend=self._backend.name,
-                addresses=", ".join(addresses),
-            )
-        self._backend.moved(addresses)
-        self._tell()
-
-    def _failed(self, why: str) -> None:
-        log.error(
-            "cluster {cluster}: backend {backend}: looking up {host!r}: {why}{after}",
-            cluster=self._cluster,
-            backend=self._backend.name,
-            host=self._backend.location.host,
-            why=why,
-            after="; its last addresses are used" if self._backend.addresses else "",
-        )
-        self._tell()
-
-    def _tell(self) -> None:
-        if not self.first.called:
-            self.first.callback(None)
 
 
 class Door:

@@ -52,7 +52,7 @@ class ReloadCase(ScriptedCase):
         """For a configuration."""
         return f"http://127.0.0.1:{backend.port}"
 
-    def starts(self, **settings: object) -> Lemmy:
+    def starts(self, **settings: Any) -> Lemmy:
         """A proxy that has what C{self.settings} says from now on."""
         self.settings = configuration(self.url(self.backend), workers=self.workers, **settings)
         where = folder(self)

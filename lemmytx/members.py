@@ -1,0 +1,127 @@
+"""
+Who serves, as an instance sees them: L{Alone}, one process that does it itself, or L{lemmytx.crew.Crew}, workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
+
+from lemmytx import model
+from lemmytx.proxy.snapshot import Snapshot
+from lemmytx.serving import Descriptors, Prepared, Serving
+
+
+class Members(Protocol):
+    """Who serves."""
+
+    def start(self) -> None:
+        """The reactor runs, or is about to."""
+
+    async def prepare(
+        self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
+    ) -> None:
+        """
+        Build a configuration beside the one at work.
+
+        @raise CannotStart: somebody cannot; nothing has changed then.
+        """
+
+    async def commit(self) -> None:
+        """Put it to work."""
+
+    async def forget(self, endpoint: str) -> None:
+        """The sockets of an endpoint are about to be closed."""
+
+    def ready(self) -> str | None:
+        """Why nobody serves; L{None} when somebody does."""
+
+    @property
+    def exchanges(self) -> int:
+        """How many are under way, as far as is known."""
+
+    async def snapshot(self) -> Snapshot:
+        """The statistics of all."""
+
+    def workers(self) -> list[dict[str, Any]]:
+        """What the statistics say of each process, where there are several."""
+
+    def resize(self, count: int) -> None:
+        """Another number of processes, from the next commit on."""
+
+    def reopen_logs(self) -> None:
+        """Log files were moved away."""
+
+    def drain(self) -> Deferred[Any]:
+        """Accept nobody any more; fires when what was under way has ended or its time is over."""
+
+    def hurry(self) -> None:
+        """While it drains: wait no longer."""
+
+    def end(self) -> None:
+        """Cut what is left."""
+
+
+class Alone:
+    """One process that does everything itself."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._prepared: Prepared | None = None
+
+    def start(self) -> None:
+        """See L{Members}."""
+        self._serving.start()
+
+    async def prepare(
+        self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
+    ) -> None:
+        """See L{Members}."""
+        self._prepared = await self._serving.prepare(configuration, folders, descriptors)
+
+    async def commit(self) -> None:
+        """See L{Members}."""
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        prepared.commit()
+
+    async def forget(self, endpoint: str) -> None:
+        """See L{Members}: ports have descriptors of their own."""
+
+    def ready(self) -> str | None:
+        """See L{Members}."""
+        return None
+
+    @property
+    def exchanges(self) -> int:
+        """See L{Members}."""
+        return self._serving.exchanges
+
+    async def snapshot(self) -> Snapshot:
+        """See L{Members}."""
+        return await self._serving.snapshot()
+
+    def workers(self) -> list[dict[str, Any]]:
+        """See L{Members}: there are none."""
+        return []
+
+    def resize(self, count: int) -> None:
+        """See L{Members}: it is one."""
+
+    def reopen_logs(self) -> None:
+        """See L{Members}."""
+        self._serving.reopen_logs()
+
+    def drain(self) -> Deferred[Any]:
+        """See L{Members}."""
+        return self._serving.drain()
+
+    def hurry(self) -> None:
+        """See L{Members}."""
+        self._serving.hurry()
+
+    def end(self) -> None:
+        """See L{Members}."""
+        self._serving.end()
