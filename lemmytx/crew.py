@@ -96,7 +96,7 @@ class Crew:
         self._late: Any = None
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
-        self._shares = LoopingCall(self._share)
+        self._shares = LoopingCall(self._share_anew)
         self._shares.clock = reactor
         self._first: Deferred[None] | None = None
         self._untried: set[int] = set()
@@ -435,6 +435,12 @@ class Crew:
             elif now - worker.asked_at >= STUCK and not worker.stuck:
                 worker.stuck = True
                 log.warn("{worker} has not answered for {seconds:g} s", worker=worker, seconds=now - worker.asked_at)
+
+    def _share_anew(self) -> Deferred[None]:
+        """Called twice a second, but not before the last time is over."""
+        return ensureDeferred(self._share()).addErrback(
+            lambda failure: log.failure("capacities stay as shared", failure)
+        )
 
     async def _share(self) -> None:
         """Divide the capacities of backends by who is busy."""

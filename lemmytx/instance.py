@@ -12,11 +12,11 @@ have everybody prepare, have everybody commit; or else close the sockets, have e
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -59,7 +59,7 @@ class Instance(Service):
         members: Members,
         inheritance: upgrade.Inheritance | None = None,
         notifier: Notifier | None = None,
-        successor: Callable[[Sockets], Awaitable[int]] | None = None,
+        successor: Callable[[Sockets], Coroutine[Any, Any, int]] | None = None,
     ) -> None:
         """
         @param file: that the configuration is from, absolute; empty: none, so there is nothing to reload.
@@ -92,6 +92,7 @@ class Instance(Service):
         self._waiting: Deferred[None] | None = None
         self._again: Any = None
         self._opening: Deferred[Any] | None = None
+        self._succession: Deferred[int] | None = None
         self._descriptors: dict[str, list[int]] = {}
         self._watchdog = LoopingCall(self._notifier.watchdog)
         self._watchdog.clock = reactor
@@ -168,7 +169,8 @@ class Instance(Service):
                 codec=CODECS[codec.compiled],
             )
         self._state = "serving"
-        self._inheritance.serves()
+        if not self._inheritance.serves():
+            raise CannotStart("the process before this one has ended, so this one is not wanted any more")
         # Not before: until it has been told, the one before us may have to go on with what we have no use for.
         self._sockets.close_unclaimed()
         self._notifier.ready()
@@ -347,7 +349,10 @@ class Instance(Service):
         try:
             if self._start_successor is None:
                 raise Refused("it is not known how this program was started, so it cannot be started again")
-            pid = await self._start_successor(self._sockets)
+            self._succession = Deferred.fromCoroutine(self._start_successor(self._sockets))
+            pid = await self._succession
+        except CancelledError:
+            raise Refused("it has been told to stop") from None
         except Refused as error:
             for reason in error.reasons:
                 log.error("upgrade refused, this process goes on: {reason}", reason=reason)
@@ -376,6 +381,8 @@ class Instance(Service):
         if self._again is not None:
             self._again.cancel()
             self._again = None
+        if self._succession is not None:
+            self._succession.cancel()  # it changes nothing where that is over
         timeouts, delay = self.configuration.timeouts, self.configuration.shutdown.delay
         if self._handed_over or not serving or self._hurried:
             delay = 0.0

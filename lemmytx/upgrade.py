@@ -16,7 +16,7 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import AlreadyCalled
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -65,15 +65,22 @@ class Inheritance:
             self._ready = int(ready)
             os.set_inheritable(self._ready, False)
 
-    def serves(self) -> None:
-        """Say that we serve."""
+    def serves(self) -> bool:
+        """
+        Say that we serve.
+
+        @return: whether that is wanted: the process before this one has not ended meanwhile, or been told to.
+        """
         ready, self._ready = self._ready, -1
-        if ready >= 0:
-            try:
-                os.write(ready, b"serves\n")
-            except OSError as error:
-                log.warn("the process before this one does not hear that this one serves: {why}", why=error.strerror)
+        if ready < 0:
+            return True
+        try:
+            os.write(ready, b"serves\n")
+        except OSError:
+            return False
+        finally:
             os.close(ready)
+        return True
 
 
 class _Successor(ProcessProtocol):
@@ -106,7 +113,7 @@ async def start(reactor: Any, command: Sequence[str], folder: str, environ: Mapp
     @param environ: its environment.
     @param sockets: the listening ones; they stay open here.
     @return: its process id.
-    @raise Refused: it cannot be started, ended, or took too long; it is gone then.
+    @raise Refused: it cannot be started, ended, or took too long; it is gone then. So it is when this is cancelled.
     """
     serves: Deferred[None] = Deferred()
     mapping: dict[int, int | str] = {number: number for number in (0, 1, 2, *sockets.descriptors())}
@@ -133,6 +140,10 @@ async def start(reactor: Any, command: Sequence[str], folder: str, environ: Mapp
     timer = reactor.callLater(PATIENCE, late)
     try:
         await serves
+    except CancelledError:
+        log.info("upgrade: pid {pid} is not wanted any more", pid=pid)
+        transport.signalProcess("KILL")
+        raise
     finally:
         try:
             timer.cancel()

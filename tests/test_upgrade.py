@@ -38,7 +38,7 @@ class InheritanceTests(SynchronousTestCase):
         """The first one has nothing, and nobody to tell."""
         inheritance = upgrade.Inheritance({"HOME": "/"})
         self.assertIsNone(inheritance.sockets)
-        inheritance.serves()
+        self.assertTrue(inheritance.serves())
 
     def test_serves(self) -> None:
         """It says that it serves, once, and whoever it starts knows nothing of all this."""
@@ -47,15 +47,15 @@ class InheritanceTests(SynchronousTestCase):
         environ = {upgrade.SOCKETS: json.dumps({"sockets": {}, "systemd": []}), upgrade.READY: str(there), "A": "b"}
         inheritance = upgrade.Inheritance(environ)
         self.assertEqual((inheritance.sockets, environ), ({"sockets": {}, "systemd": []}, {"A": "b"}))
-        inheritance.serves()
-        inheritance.serves()
+        self.assertTrue(inheritance.serves())
+        self.assertTrue(inheritance.serves())
         self.assertEqual((os.read(here, 100), os.read(here, 100)), (b"serves\n", b""))
 
     def test_nobody_listens(self) -> None:
-        """One before it that has gone meanwhile is no reason not to serve."""
+        """Where the one before it has gone meanwhile, nobody wants it to serve."""
         here, there = os.pipe()
         os.close(here)
-        upgrade.Inheritance({upgrade.SOCKETS: "{}", upgrade.READY: str(there)}).serves()
+        self.assertFalse(upgrade.Inheritance({upgrade.SOCKETS: "{}", upgrade.READY: str(there)}).serves())
         self.assertRaises(OSError, os.fstat, there)
 
 

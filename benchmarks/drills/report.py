@@ -94,6 +94,10 @@ def markdown(scenes: Sequence[Scene], about: Mapping[str, str], amount: Amount) 
         "",
         *_table(_HELD, [row for scene in scenes for row in _processes(scene)]),
         "",
+        "All of them together at each tenth of a drill, in MB:",
+        "",
+        *(f"* {scene.title}: {' '.join(f'{size / 1e6:.1f}' for size in scene.course)}" for scene in scenes),
+        "",
         "## Bounds",
         "",
     ]

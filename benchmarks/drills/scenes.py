@@ -22,11 +22,11 @@ from benchmarks.machine import Failed
 #: What a process may have grown by in a drill, in bytes: what lies about of garbage not collected yet and of buffers.
 MEMORY = 8_000_000
 
+#: What all of them together may grow by in the second half of as many reloads as there are in the long form, in bytes.
+LATER = 2_000_000
+
 #: How many more descriptors all processes together may have: connections to backends come and go with the load.
 DESCRIPTORS = 60
-
-#: The share of a drill after which its memory is what it grows from: caches are warm then.
-WARM = 0.1
 
 #: The last line of a reload.
 _RELOADED = re.compile("(reloaded: |reload refused).*\n")
@@ -52,8 +52,9 @@ class Scene:
     @ivar what: what its durations measure.
     @ivar seconds: how long each took.
     @ivar whole: how long all of it took, in seconds.
-    @ivar before: the processes when it was warm.
+    @ivar before: the processes when a tenth of it was over, and what is kept for the next time was there.
     @ivar after: the processes at its end.
+    @ivar course: the memory of all processes together at each tenth of the drill, in bytes.
     @ivar broken: the bounds that were not kept, in words.
     """
 
@@ -66,6 +67,7 @@ class Scene:
     seen: Seen = field(default_factory=Seen)
     before: list[Sight] = field(default_factory=list)
     after: list[Sight] = field(default_factory=list)
+    course: list[int] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
     @property
@@ -116,13 +118,17 @@ def _play(scene: Scene, load: Load, instances: Sequence[Instance], one: Callable
     logged = [instance.logged for instance in instances]
     load.count()
     try:
-        warm = max(1, round(scene.wanted * WARM))
+        tenths = {max(1, scene.wanted * tenth // 10) for tenth in range(1, 10)}
+        scene.before = sights()
         for number in range(scene.wanted):
-            if number in (0, warm):
+            if number in tenths:
+                scene.course.append(sum(sight.memory for sight in sights()))
+            if number == min(tenths):
                 scene.before = sights()
             one(number)
         time.sleep(_NOTICE)
         scene.after = sights()
+        scene.course.append(sum(sight.memory for sight in scene.after))
     except (Failed, OSError, http.client.HTTPException) as why:
         scene.broken.append(f"ended after {len(scene.seconds)}: {type(why).__name__}: {why}")
     seen = load.count()
@@ -167,6 +173,9 @@ def reloads(instance: Instance, load: Load, count: int, workers: int) -> Scene:
     _play(scene, load, [instance], one)
     scene.no_failures()
     scene.no_growth()
+    if len(scene.course) == 10:
+        later = scene.course[9] - scene.course[4]
+        scene.hold(later <= LATER, f"memory grew by {later / 1e6:.1f} MB in the second half")
     scene.hold(not scene.seen.away, f"{scene.seen.away} WebSockets were closed whose backend was never taken away")
     return scene
 

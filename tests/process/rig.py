@@ -111,6 +111,8 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**clean, **(environment or {})},
+                # A shell that runs the tests in the background has them ignore it, and so would this.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL) and None,
             )
         case.addCleanup(self.kill)
 

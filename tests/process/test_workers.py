@@ -27,6 +27,19 @@ if sys.argv[0].endswith("worker.py") and sys.argv[2] == "1" and os.path.exists(_
     os._exit(7)
 """
 
+#: A drop-in module at which the second worker waits for as long as there is a file C{hold} beside it; C{held} says so.
+HELD = """
+# lemmytx
+import os
+import sys
+import time
+
+if sys.argv[0].endswith("worker.py") and sys.argv[2] == "1":
+    while os.path.exists(__file__ + ".hold"):
+        open(__file__ + ".held", "w").close()
+        time.sleep(0.02)
+"""
+
 #: A drop-in module that only the second worker cannot import.
 PICKY = """
 # lemmytx
@@ -159,6 +172,33 @@ class WorkersTests(ReloadCase):
         self.backend.requests.clear()
         self.on_both(lemmy)
         self.assertEqual([], self.backend.requests)
+
+    def test_comes_up_in_a_reload(self) -> None:
+        """A worker that is half way up when a reload is done never serves by the configuration before that."""
+        where = folder(self)
+        plugins = os.path.join(where, "drop-ins")
+        os.mkdir(plugins)
+        module = os.path.join(plugins, "held.py")
+        with open(module, "w", encoding="utf-8") as file:
+            file.write(HELD)
+        self.settings = configuration(self.url(self.backend), workers=2, plugins=["drop-ins"])
+        lemmy = Lemmy(self, self.settings, where=where).ready()
+        workers = lemmy.manned(2)
+        with open(f"{module}.hold", "w", encoding="utf-8") as file:
+            file.write("")
+        os.kill(workers[2], signal.SIGKILL)
+        self.until(lambda: os.path.exists(f"{module}.held"))
+        lemmy.reload(self.moved())
+        # Only the new one can take these.
+        os.kill(workers[1], signal.SIGSTOP)
+        try:
+            clients = [self.client(lemmy, GET) for _ in range(5)]
+            os.unlink(f"{module}.hold")
+            for client in clients:
+                self.answered(client, 200)
+        finally:
+            os.kill(workers[1], signal.SIGCONT)
+        self.assertEqual(([], 5), (self.backend.requests, len(self.second.requests)))
 
     def test_one_cannot(self) -> None:
         """A configuration that one of them cannot take is taken by none, and the line says what it could not."""
