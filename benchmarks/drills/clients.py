@@ -10,8 +10,9 @@ seen:
 * C{crossed}: it ended as a request was on its way, which had reached no backend.
 
 A request that had reached a backend and is not answered is C{lost}, although the second attempt succeeds: whoever
-stops in order ends what it has begun. Every other trouble is a failure by its kind, see L{KINDS}. A WebSocket that is
-closed with 1001 counts as C{away}, which is fine; its end in any other way is a failure.
+stops in order ends what it has begun. Every other trouble is a failure by its kind, see
+L{benchmarks.drills.tally.KINDS}. A WebSocket that is closed with 1001 counts as C{away}, which is fine; its end in any
+other way is a failure.
 
 The process is told what to do in lines of JSON on its standard input: C{targets} says where to connect to. It answers
 each line with what was seen since the last one.
@@ -28,73 +29,18 @@ import json
 import os
 import sys
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from benchmarks.drills.origin import PIECE, pieces
+from benchmarks.drills.tally import Tally, Trouble
 from benchmarks.drills.wire import CLOSE, GOING_AWAY, TEXT, Ended, Head, Link, Malformed, accept_key, frame
-
-#: The kinds of failure, and what each is.
-KINDS = {
-    "refused": "no connection",
-    "reset": "a new connection ended without an answer",
-    "lost": "a request reached a backend and its answer was lost",
-    "cut": "an answer ended before its end",
-    "wrong": "another status, length or content than it should have been",
-    "5xx": "an answer of the proxy's own, or a backend's failure",
-    "timeout": "no answer in time",
-    "doubled": "a POST came to a backend twice",
-    "socket": "a WebSocket ended in another way than by 1001",
-}
 
 #: Seconds until an answer, a connection or a piece of a download counts as not coming.
 PATIENCE = 15.0
 
 #: Seconds between two questions whether a target is ready, where there are several.
 _LOOK = 0.1
-
-#: How many failures are told one by one.
-_TOLD = 2000
-
-
-class Trouble(Exception):
-    """Something that should not have been; of one of L{KINDS}."""
-
-    def __init__(self, kind: str, what: str, port: int = 0) -> None:
-        """
-        @param port: the client's own port of the connection on which it was.
-        """
-        super().__init__(what)
-        self.kind = kind
-        self.port = port
-
-
-class Tally:
-    """What was seen since the last L{take}."""
-
-    def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self.done: Counter[str] = Counter()
-        self.reconnects: Counter[str] = Counter()
-        self.failures: Counter[str] = Counter()
-        self.told: list[dict[str, Any]] = []
-        self.away = 0
-        self.slowest = 0.0
-
-    def failed(self, trouble: Trouble) -> None:
-        """One failure more."""
-        self.failures[trouble.kind] += 1
-        if len(self.told) < _TOLD:
-            self.told.append({"kind": trouble.kind, "what": str(trouble), "port": trouble.port, "at": time.time()})
-
-    def take(self) -> dict[str, Any]:
-        """All of it; begins anew."""
-        seen = dict(vars(self))
-        self._begin()
-        return seen
 
 
 class Targets:

@@ -43,7 +43,7 @@ class Seen:
     What the clients saw in some time.
 
     @ivar done: exchanges that went well, by kind.
-    @ivar failures: by kind, see L{benchmarks.drills.clients.KINDS}.
+    @ivar failures: by kind, see L{benchmarks.drills.tally.KINDS}.
     @ivar told: the failures one by one, the first two thousand.
     @ivar reconnects: by what was seen.
     @ivar away: WebSockets that were closed with 1001.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from benchmarks.drills.clients import KINDS
 from benchmarks.drills.load import Amount
 from benchmarks.drills.origin import SLOW
 from benchmarks.drills.scenes import Scene
+from benchmarks.drills.tally import KINDS
 from benchmarks.drills.watch import Sight
 
 _HELD = (
@@ -55,8 +55,8 @@ def _processes(scene: Scene) -> list[list[str]]:
                 old.role,
                 f"{old.memory / 1e6:.1f}",
                 f"{new.memory / 1e6:.1f}" if new else "–",
-                str(old.descriptors),
-                str(new.descriptors) if new else "–",
+                f"{old.descriptors} + {old.connections}",
+                f"{new.descriptors} + {new.connections}" if new else "–",
                 str(old.threads),
                 str(new.threads) if new else "–",
             ]
@@ -90,7 +90,8 @@ def markdown(scenes: Sequence[Scene], about: Mapping[str, str], amount: Amount) 
         "",
         "## What the processes held",
         "",
-        "Before: when a tenth of the drill was over. After: at its end. Memory is resident, in MB.",
+        "Before: when a tenth of the drill was over. After: at its end. Memory is resident, in MB. Of descriptors,"
+        " those of TCP connections stand behind the +: they come and go with the load.",
         "",
         *_table(_HELD, [row for scene in scenes for row in _processes(scene)]),
         "",

@@ -25,8 +25,11 @@ MEMORY = 8_000_000
 #: What all of them together may grow by in the second half of as many reloads as there are in the long form, in bytes.
 LATER = 2_000_000
 
-#: How many more descriptors all processes together may have: connections to backends come and go with the load.
-DESCRIPTORS = 60
+#: How many more descriptors a process may have, connections left aside: pipes of a download, somebody who asks it.
+DESCRIPTORS = 10
+
+#: How many more connections all of them may have: each client's may have one to a backend beside it, or not.
+CONNECTIONS = 200
 
 #: The last line of a reload.
 _RELOADED = re.compile("(reloaded: |reload refused).*\n")
@@ -102,9 +105,11 @@ class Scene:
         for old, new in zip(self.before, self.after, strict=False):
             grown = new.memory - old.memory
             self.hold(grown <= MEMORY, f"{new.role} grew by {grown / 1e6:.1f} MB")
+            more = new.descriptors - old.descriptors
+            self.hold(more <= DESCRIPTORS, f"{new.role} has {more} more descriptors")
             self.hold(new.threads <= old.threads + 10, f"{new.role} has {new.threads - old.threads} more threads")
-        more = sum(sight.descriptors for sight in self.after) - sum(sight.descriptors for sight in self.before)
-        self.hold(more <= DESCRIPTORS, f"{more} more descriptors")
+        more = sum(sight.connections for sight in self.after) - sum(sight.connections for sight in self.before)
+        self.hold(more <= CONNECTIONS, f"{more} more connections")
         self.hold(len(self.before) == len(self.after), f"{len(self.before)} processes became {len(self.after)}")
 
 

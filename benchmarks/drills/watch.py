@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +16,14 @@ class Sight:
 
     @ivar role: C{parent}, C{worker 0}, or C{process} where there is only one.
     @ivar memory: resident, in bytes.
+    @ivar connections: descriptors of TCP connections, which come and go with the load.
+    @ivar descriptors: all others.
     """
 
     role: str
     pid: int
     memory: int
+    connections: int
     descriptors: int
     threads: int
 
@@ -37,7 +41,31 @@ def look(role: str, pid: int) -> Sight:
             memory = int(value.split()[0]) * 1024
         elif name == "Threads":
             threads = int(value)
-    return Sight(role, pid, memory, len(os.listdir(f"/proc/{pid}/fd")), threads)
+    held = _held(pid)
+    connections = sum(f"socket:[{inode}]" in held for _, _, inode in _connections())
+    return Sight(role, pid, memory, connections, len(held) - connections, threads)
+
+
+def _held(pid: int) -> list[str]:
+    """What the descriptors of a process are."""
+    found = []
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):  # closed while we looked
+            found.append(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
+#: A listening socket's state in C{/proc/net/tcp}.
+_LISTENS = "0A"
+
+
+def _connections() -> Iterator[tuple[int, int, str]]:
+    """All TCP connections on IPv4: own port, the other end's, and the socket's number."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[3] != _LISTENS:
+            own, other = (int(address.partition(":")[2], 16) for address in fields[1:3])
+            yield own, other, fields[9]
 
 
 def _stat(pid: int) -> list[str]:
@@ -66,13 +94,5 @@ def of_session(session: int) -> list[int]:
 
 def client_ports(pid: int, port: int) -> set[int]:
     """The ports of the clients whose connections to one of our ports a process holds, on IPv4."""
-    inodes = set()
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):  # closed while we looked
-            inodes.add(os.readlink(f"/proc/{pid}/fd/{name}"))
-    found = set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if int(fields[1].partition(":")[2], 16) == port and f"socket:[{fields[9]}]" in inodes:
-            found.add(int(fields[2].partition(":")[2], 16))
-    return found
+    held = set(_held(pid))
+    return {other for own, other, inode in _connections() if own == port and f"socket:[{inode}]" in held}

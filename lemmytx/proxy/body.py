@@ -1,82 +1,13 @@
 """
-The body of a request on its way: as it comes from a client, and as it goes to a backend.
+The body of a request as it goes to a backend.
 
-Both sides frame it anew, so neither can take over an ambiguity of the other.
+It is framed anew, as it was understood when it came (L{lemmytx.proxy.intake}), so a backend cannot meet an ambiguity
+of the client's framing.
 """
 
 from __future__ import annotations
 
 from lemmytx.http1 import codec
-from lemmytx.message import CHUNKED, ProtocolError
-
-
-class IncomingBody:
-    """
-    A body as it arrives: counted or in chunks, up to a limit.
-
-    @ivar remaining: bytes that are still to come, of a counted body; 0 for one in chunks.
-    @ivar ended: whether all of it is here.
-    @ivar rest: once it has ended, what came behind it: the beginning of the next request.
-    @ivar trailers: once it has ended, the trailer fields that may be forwarded, each line with its CRLF.
-    @ivar begun: whether any byte of it has come.
-    """
-
-    __slots__ = ("_chunks", "_limit", "_taken", "begun", "ended", "remaining", "rest", "trailers")
-
-    def __init__(self, length: int, limit: int) -> None:
-        """
-        @param length: as in L{lemmytx.message.RequestHead}; not 0.
-        @param limit: how many bytes it may have; 0 = any number.
-        @raise ProtocolError: 413, it is longer.
-        """
-        if limit and length > limit:
-            raise ProtocolError(413, f"a body of {length} bytes, and {limit} are allowed")
-        self._limit = limit
-        self._taken = 0
-        self._chunks: codec.ChunkedBody | None = None
-        self.remaining = length
-        if length == CHUNKED:
-            self._chunks = codec.ChunkedBody()
-            self.remaining = 0
-        self.begun = False
-        self.ended = False
-        self.rest = b""
-        self.trailers = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """
-        @param data: what has come; more than the body is fine.
-        @return: what of it is payload.
-        @raise ProtocolError: 400, what came is no body; 413, it is too long; 431, its trailers are.
-        """
-        if data:
-            self.begun = True
-        chunks = self._chunks
-        if chunks is None:
-            over = len(data) - self.remaining
-            if over < 0:
-                self.remaining = -over
-                return data
-            self.remaining = 0
-            self.ended = True
-            if over:
-                self.rest = data[len(data) - over :]
-                return data[: len(data) - over]
-            return data
-        payload = chunks.feed(data)
-        self._taken += len(payload)
-        if self._limit and self._taken > self._limit:
-            raise ProtocolError(413, f"a body of more than {self._limit} bytes")
-        if chunks.done:
-            self.ended = True
-            self.rest, self.trailers = chunks.rest, chunks.trailers
-        return payload
-
-    def spliced(self, count: int) -> None:
-        """So many bytes of a counted body went another way (L{lemmytx.net.splice})."""
-        self.remaining -= count
-        if not self.remaining:
-            self.ended = True
 
 
 class OutgoingBody:

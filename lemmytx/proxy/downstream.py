@@ -4,13 +4,12 @@ One connection from a client, HTTP/1.1.
 It reads one request at a time: the next head is looked at when the exchange before it has ended (pipelined requests
 wait in the buffer, and the socket waits while there is something in the buffer). States, by the attributes::
 
-    exchange   buffer     body            reading
+    exchange   buffer     intake          reading
     None       empty      -               idle, waiting for a head
     None       begun      -               a head is arriving
-    set        -          length, chunks  the body of the request is arriving
-    set        -          none            the request is whole; the response is awaited or on its way
-    set        -          tunnel          bytes
-    None       -          lingering       an answer was sent before the request had ended: what still comes is
+    set        -          set             the body of the request is arriving (L{Intake})
+    set        -          None            the request is whole; the response is awaited or on its way; or a tunnel
+    None       -          any, lingering  an answer was sent before the request had ended: what still comes is
                                           thrown away until the client has read it (RFC 9112 §9.6)
 
 One deadline serves them all; L{Downstream.expired} tells by the state what it means.
@@ -29,11 +28,11 @@ from zope.interface import implementer
 
 from lemmytx.http1 import codec
 from lemmytx.message import ProtocolError, RequestHead, ResponseHead
-from lemmytx.net.splice import WORTH_IT, Splice, can_splice
-from lemmytx.proxy.body import IncomingBody
+from lemmytx.net.splice import WORTH_IT
+from lemmytx.proxy import framing
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Peer
-from lemmytx.proxy.replies import date, reply
+from lemmytx.proxy.intake import Intake
 from lemmytx.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -45,11 +44,6 @@ log = Logger(namespace="lemmytx.proxy")
 #: client can read it before a reset takes it away. nginx: 5 s between two reads.
 LINGER_TIME = 5.0
 LINGER_BYTES = 16 * 1024 * 1024
-
-#: How long a backend may be silent on `Expect: 100-continue` before we ourselves ask for the body (RFC 9110 §10.1.1
-#: lets a proxy do that): a backend that does not know the expectation waits for a body that a patient client would
-#: never send. curl waits 1 s before it sends unasked.
-CONTINUE_AFTER = 1.0
 
 #: How long an idle connection lives on when the listener drains. A client that asks just then, or has just connected,
 #: would take the end of the connection for a failure, and may not repeat what is no GET. So it is answered, and told
@@ -73,9 +67,9 @@ class Downstream:
     """
 
     __slots__ = (
-        "_behind", "_buffer", "_close", "_closing", "_draining", "_expecting", "_incoming", "_lingering", "_looping",
-        "_paused", "_queued", "_splice", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange",
-        "listener", "peer", "served", "transport",
+        "_behind", "_buffer", "_close", "_closing", "_draining", "_intake", "_lingering", "_looping", "_paused",
+        "_queued", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange", "listener", "peer", "served",
+        "transport",
     )  # fmt: skip
 
     transport: Any
@@ -89,8 +83,7 @@ class Downstream:
         self.deadline = inf
         self.check_at = inf
         self._buffer: bytes | bytearray = b""
-        self._incoming: IncomingBody | None = None
-        self._splice: Splice | None = None
+        self._intake: Intake | None = None
         self._taken = 0  # bytes that came while lingering
         self._close = False  # after this exchange
         self._draining = False  # after any exchange
@@ -98,7 +91,6 @@ class Downstream:
         self._lingering = False
         self._paused = False
         self._stalled = False
-        self._expecting = False
         self._looping = False
         self._behind = False  # with reading what it was answered: nothing new until it has
         self._queued = 0  # when we last looked whether it reads
@@ -159,21 +151,18 @@ class Downstream:
     def _read_body(self, exchange: Exchange, head: RequestHead, rest: bytes) -> None:
         """The part of a body that came with the head."""
         try:
-            incoming = IncomingBody(head.length, self.listener.limits.body_size)
-            body = incoming.feed(rest)
+            intake = Intake(head, self.listener.limits.body_size)
+            body = intake.feed(rest)
         except ProtocolError as error:
             self._reject(error.status, str(error), head)
             return
-        ended = incoming.ended
-        self._buffer = incoming.rest
+        ended = intake.ended
+        self._buffer = intake.rest
         self.exchange = exchange
         if not ended:
-            self._incoming = incoming
-            self._set_deadline(self.listener.timeouts.body)
-            if head.expects_continue and not incoming.begun:
-                self._expecting = True
-                self._set_deadline(CONTINUE_AFTER)
-        exchange.start(body, ended, incoming.trailers)
+            self._intake = intake
+            self._set_deadline(intake.patience(self.listener.timeouts.body))
+        exchange.start(body, ended, intake.trailers)
         if self._buffer and self.exchange is exchange:
             self._sent_ahead()
         elif not ended and self.exchange is exchange:
@@ -204,29 +193,28 @@ class Downstream:
                 self.transport.abortConnection()
         elif exchange.tunnel:
             exchange.tunnel.from_client(data)
-        elif self._incoming is not None:
-            self._more_body(exchange, self._incoming, data)
+        elif self._intake is not None:
+            self._more_body(exchange, self._intake, data)
         else:
             if not isinstance(self._buffer, bytearray):
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
             self._sent_ahead()
 
-    def _more_body(self, exchange: Exchange, incoming: IncomingBody, data: bytes) -> None:
-        self._expecting = False
+    def _more_body(self, exchange: Exchange, intake: Intake, data: bytes) -> None:
         try:
-            body = incoming.feed(data)
+            body = intake.feed(data)
         except ProtocolError as error:
             self._close = True
             exchange.request_broke(error.status, "refused", str(error))
             return
-        if incoming.ended:
-            self._incoming = None
+        if intake.ended:
+            self._intake = None
             self.deadline = inf
-            if incoming.rest:
-                self._buffer = incoming.rest
+            if intake.rest:
+                self._buffer = intake.rest
                 self._sent_ahead()
-            exchange.request_body(body, True, incoming.trailers)
+            exchange.request_body(body, True, intake.trailers)
             return
         self._set_deadline(self.listener.timeouts.body)
         if body:
@@ -236,23 +224,17 @@ class Downstream:
 
     def _try_splice(self) -> None:
         """Let the kernel move the rest of a long body."""
-        exchange, incoming = self.exchange, self._incoming
-        if incoming is None or incoming.remaining < WORTH_IT or exchange is None or self._paused:
+        exchange, intake = self.exchange, self._intake
+        if intake is None or intake.remaining < WORTH_IT or exchange is None or self._paused:
             return
         upstream = exchange.may_splice()
-        if upstream is not None and can_splice(self.transport, upstream.transport):
-            try:
-                self._splice = Splice(
-                    self.transport, upstream.transport, incoming.remaining, self, self._spliced, self._splice_done
-                )
-            except OSError:
-                # No descriptors left for a pipe: copying works without.
-                self._splice = None
+        if upstream is not None:
+            intake.splice(self.transport, upstream.transport, self, self._spliced, self._splice_done)
 
     def _spliced(self, count: int) -> None:
         assert self.exchange is not None
-        assert self._incoming is not None
-        self._incoming.spliced(count)
+        assert self._intake is not None
+        self._intake.spliced(count)
         self.exchange.body_spliced(count)
         if not self._paused:
             self._set_deadline(self.listener.timeouts.body)
@@ -262,8 +244,7 @@ class Downstream:
 
     def _splice_done(self) -> None:
         assert self.exchange is not None
-        self._splice = None
-        self._incoming = None
+        self._intake = None
         self.deadline = inf
         self.exchange.body_ended()
 
@@ -291,15 +272,11 @@ class Downstream:
 
     def _lost(self) -> None:
         exchange, self.exchange = self.exchange, None
-        self._stop_splice()
+        if self._intake is not None:
+            self._intake.stop()
         self._buffer = b""
         if exchange is not None and not exchange.termination:
             exchange.client_gone()
-
-    def _stop_splice(self) -> None:
-        if self._splice is not None:
-            self._splice.stop()
-            self._splice = None
 
     # Time
 
@@ -327,10 +304,10 @@ class Downstream:
             else:
                 # Idle, or never said a word: nothing was asked, so nothing is answered.
                 self._end_connection()
-        elif self._expecting:
-            self._expecting = False
+        elif self._intake is not None and self._intake.expecting:
+            self._intake.expecting = False
             self._set_deadline(self.listener.timeouts.body)
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.transport.write(framing.CONTINUE)
         elif self._stalled:
             if self._progressed():
                 self._set_deadline(self.listener.timeouts.body)
@@ -350,9 +327,10 @@ class Downstream:
         if exchange.head.minor == 0:
             return
         if head.status == 100:
-            if not exchange.head.expects_continue or not self._expecting:
+            intake = self._intake
+            if intake is None or not intake.expecting:
                 return  # nobody waits for it: we have asked ourselves, or the body is on its way
-            self._expecting = False
+            intake.expecting = False
             self._set_deadline(self.listener.timeouts.body)
         self.transport.write(head.block + b"\r\n")
 
@@ -360,33 +338,18 @@ class Downstream:
         """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         assert exchange is not None
-        if self._incoming is not None:
+        if self._intake is not None:
             # Answered before the request was whole. Whether the rest of it will come is the client's to know, so
             # what follows on this connection could be anything.
             self._close = True
-        if head.length >= 0:
-            if not self._close and exchange.head.minor:
-                self.transport.write(head.block + b"\r\n" + body if head.dated else self._dated(head, body))
-                return
-            framing = b""
-        elif exchange.head.minor:
-            framing = b"Transfer-Encoding: chunked\r\n"
-            body = (codec.chunk(body) if body else b"") + (codec.last_chunk(trailers) if ended else b"")
-        else:
+        minor = exchange.head.minor
+        if head.length < 0 and not minor:
             # HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
             self._close = True
-            framing = b""
-        if self._close:
-            framing += b"Connection: close\r\n"
-        elif not exchange.head.minor:
-            framing += b"Connection: keep-alive\r\n"
-        dated = b"" if head.dated else b"Date: %b\r\n" % date()
-        self.transport.write(b"%b%b%b\r\n%b" % (head.block, dated, framing, body))
-
-    @staticmethod
-    def _dated(head: ResponseHead, body: bytes) -> bytes:
-        """With the Date that a proxy must add where the backend left it out (RFC 9110 §6.6.1)."""
-        return b"%bDate: %b\r\n\r\n%b" % (head.block, date(), body)
+        if minor and head.length >= 0 and head.dated and not self._close:
+            self.transport.write(head.block + b"\r\n" + body)
+        else:
+            self.transport.write(framing.response(head, minor, self._close, body, ended, trailers))
 
     def send(self, body: bytes, ended: bool, trailers: bytes) -> None:
         """See L{lemmytx.proxy.asker.Asker}."""
@@ -404,19 +367,15 @@ class Downstream:
         """See L{lemmytx.proxy.asker.Asker}."""
         exchange = self.exchange
         assert exchange is not None
-        head = exchange.head
-        if self._incoming is not None:
+        if self._intake is not None:
             self._close = True
-        if self._close:
-            fields += b"Connection: close\r\n"
-        elif not head.minor:
-            fields += b"Connection: keep-alive\r\n"
-        self.transport.write(reply(status, head.field(b"accept"), exchange.request_id, fields, head.method == b"HEAD"))
+        self.transport.write(framing.reply(status, exchange.head, self._close, exchange.request_id, fields))
 
     def cut(self) -> None:
         """See L{lemmytx.proxy.asker.Asker}."""
         self.exchange = None
-        self._stop_splice()
+        if self._intake is not None:
+            self._intake.stop()
         # With a reset, since an orderly end would end a response without a length as if it were whole.
         self.transport.abortConnection()
 
@@ -425,9 +384,7 @@ class Downstream:
         exchange = self.exchange
         assert exchange is not None
         self._close = True
-        upgrade = head.upgrade or exchange.head.upgrade or b""
-        dated = b"" if head.dated else b"Date: %b\r\n" % date()
-        self.transport.write(b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.block, dated, upgrade))
+        self.transport.write(framing.switching(head, exchange.head.upgrade))
         early, self._buffer = bytes(self._buffer), b""
         if early:
             assert exchange.tunnel is not None
@@ -448,10 +405,11 @@ class Downstream:
     def finished(self, now: float | None = None) -> None:
         """See L{lemmytx.proxy.asker.Asker}."""
         self.exchange = None
-        self._expecting = False
         if self._close:
-            self._stop_splice()
-            if self._incoming is not None or self._buffer:
+            if self._intake is not None:
+                self._intake.stop()
+                self._linger()
+            elif self._buffer:
                 self._linger()
             else:
                 self._end_connection()
@@ -541,7 +499,7 @@ class Downstream:
             self._queued = getattr(self.transport, "queued", 0)
             tunnel = exchange is not None and exchange.tunnel
             self._set_deadline(self.listener.timeouts.tunnel if tunnel else self.listener.timeouts.body)
-        elif self._incoming is not None:
+        elif self._intake is not None:
             self._set_deadline(self.listener.timeouts.body)
         else:
             self.deadline = inf
@@ -566,8 +524,8 @@ class Downstream:
         exchange = self.exchange
         if exchange is not None and not exchange.tunnel and len(self._buffer) >= READ_AHEAD:
             return  # it has sent too much ahead
-        if self._incoming is not None:
-            self._set_deadline(CONTINUE_AFTER if self._expecting else self.listener.timeouts.body)
+        if self._intake is not None:
+            self._set_deadline(self._intake.patience(self.listener.timeouts.body))
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
@@ -601,10 +559,9 @@ class Downstream:
         """There will be no exchange, and what follows on the connection cannot be trusted."""
         self.deadline = inf
         self._buffer = b""
-        self._incoming = None
-        accept, without_body = (None, False) if head is None else (head.field(b"accept"), head.method == b"HEAD")
+        self._intake = None
         self.listener.resource.rejected(status, why, self.peer.client, head)
-        self.transport.write(reply(status, accept, b"", b"Connection: close\r\n", without_body))
+        self.transport.write(framing.rejection(status, head))
         self._linger()
 
     def drain(self) -> None:

@@ -17,9 +17,8 @@ Who ends it::
     request broken off or malformed         upstream closed, 400/408      upstream closed, client cut
     client gone                             upstream closed, 499 in the log, nobody is blamed
 
-(*) when the method is idempotent or nothing was sent, and the body is still held (semantics of a retry: RFC 9110
-§9.2.2, RFC 9112 §9.3.1). That repetition is the price of keeping connections open, so it is neither an attempt nor a
-failure of the backend.
+(*) when the method is idempotent or nothing was sent, and the body is still held; what may be tried again, and where,
+is L{lemmytx.proxy.retry}'s to say.
 """
 
 from __future__ import annotations
@@ -39,6 +38,7 @@ from lemmytx.proxy.asker import Asker
 from lemmytx.proxy.body import OutgoingBody
 from lemmytx.proxy.dial import Dial
 from lemmytx.proxy.forward import COUNTED, Peer, is_last_hop
+from lemmytx.proxy.retry import Retry
 from lemmytx.proxy.router import Route
 from lemmytx.proxy.tunnel import Tunnel, WebSocket
 from lemmytx.proxy.upstream import Upstream
@@ -77,10 +77,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_body_ended", "_counted", "_dial", "_producing", "_redialled", "_retrying", "_reused", "_wire",
-        "attempts", "backend", "client", "cluster", "connect_time", "downstream", "first_byte", "framed_by_chunks",
-        "head", "peer", "queue_time", "read_timeout", "received", "request_id", "resource", "responded", "route",
-        "sent", "started", "status", "termination", "total", "tried", "tunnel", "upstream", "vhost", "why",
+        "_body", "_body_ended", "_counted", "_dial", "_producing", "_retry", "_reused", "_wire", "attempts",
+        "backend", "client", "cluster", "connect_time", "downstream", "first_byte", "framed_by_chunks", "head", "peer",
+        "queue_time", "read_timeout", "received", "request_id", "resource", "responded", "route", "sent", "started",
+        "status", "termination", "total", "tried", "tunnel", "upstream", "vhost", "why",
     )  # fmt: skip
 
     route: Route
@@ -119,8 +119,7 @@ class Exchange:
         self._dial: Dial | None = None
         self._counted = False
         self._reused = False
-        self._redialled = False
-        self._retrying = False
+        self._retry: Retry | None = None
 
     # The request
 
@@ -279,7 +278,11 @@ class Exchange:
         assert backend is not None
         self.cluster.failed(backend, "timeout" if timed_out else "refused", f"connecting: {why}")
         self.why = f"{backend.name}: {why}"
-        if self._try_another(backend):
+        self._let_go()
+        self.tried = (*self.tried, backend)
+        other = self._retries().elsewhere(self, self._replayable())
+        if other is not None:
+            self._attempt(other)
             return
         if timed_out:
             self._refuse(504, "timeout_connect", self.why)
@@ -292,36 +295,12 @@ class Exchange:
         self.resource.starved(why)
         self._refuse(503, "overloaded", f"no connection could be made: {why}", b"Retry-After: 5\r\n")
 
-    def _try_another(self, backend: Backend) -> bool:
-        """One more attempt on a backend that has not failed yet, if there may be one and is one."""
-        self._let_go()
-        self.tried = (*self.tried, backend)
-        cluster = self.cluster
-        if self.attempts >= cluster.rules.attempts or not self._replayable():
-            return False
-        if not self._retrying and not cluster.may_retry():
-            return False
-        other = cluster.choose(self)
-        if other is None:
-            return False
-        self._retry(other)
-        return True
-
-    def _retry(self, other: Backend) -> None:
-        """Again, from the untouched request."""
-        if not self._retrying:
-            self._retrying = True
-            self.cluster.retrying += 1
-        self.upstream = None
-        self._attempt(other)
-
-    def _retry_answered(self) -> None:
-        """
-        The retry is over, by an answer or without one. A long download or a tunnel that followed from it is an exchange
-        like any other and takes nothing from the budget: else three tunnels would use it up for hours.
-        """
-        self._retrying = False
-        self.cluster.retrying -= 1
+    def _retries(self) -> Retry:
+        """Asked only after a failure."""
+        retry = self._retry
+        if retry is None:
+            retry = self._retry = Retry(self.cluster)
+        return retry
 
     def upstream_gone(self, orderly: bool) -> None:
         """The connection ended before the response was whole."""
@@ -334,13 +313,16 @@ class Exchange:
         upstream, backend = self.upstream, self.backend
         assert upstream is not None
         assert backend is not None
-        if self._may_repeat(upstream):
+        if (
+            self._reused
+            and not self.responded
+            and self._retries().redial(self.head.method, upstream, self._replayable())
+        ):
             # Closed while the request was on its way: the keep-alive race, not a fault. The exchange stays with this
             # backend, and counted there.
             self._unhook()
             upstream.exchange = None
             self.upstream = None
-            self._redialled = True
             self._connect(backend)
             return
         self._drop_upstream()
@@ -351,16 +333,6 @@ class Exchange:
         how = "closed" if orderly else "reset"
         self.cluster.failed(backend, "gone", f"{how} the connection without an answer")
         self._refuse(502, "backend_gone", f"{backend.name} {how} the connection without an answer")
-
-    def _may_repeat(self, upstream: Upstream) -> bool:
-        return (
-            self._reused
-            and not self.responded
-            and not upstream.answered
-            and not self._redialled
-            and self._replayable()
-            and (self.head.method in IDEMPOTENT or upstream.refused)
-        )
 
     def upstream_broke(self, error: ProtocolError) -> None:
         """What the backend sent is no response."""
@@ -412,7 +384,7 @@ class Exchange:
             self.cluster.failed(backend, "status", f"answered {status}")
         elif backend.passive.suspect:
             self.cluster.succeeded(backend)
-        if status in rules.retry_on and self._retry_status(backend):
+        if status in rules.retry_on and self._try_instead(backend):
             return False
         self.responded = True
         self.status = status
@@ -429,27 +401,23 @@ class Exchange:
                 # The upstream is no longer ours, so nobody else would notice that the client waits.
                 self.break_down()
             return False
-        if self._retrying:
-            self._retry_answered()
+        if self._retry is not None:
+            self._retry.answered()
         self.framed_by_chunks = head.length < 0 and self.head.minor == 1
         self.downstream.listen_to(self.upstream)
         self.downstream.respond(head, body, False, b"")
         return self.upstream is not None
 
-    def _retry_status(self, backend: Backend) -> bool:
+    def _try_instead(self, backend: Backend) -> bool:
         """The answer is one that is worth another attempt (C{retry.on})."""
-        if self.head.method not in IDEMPOTENT and not self.cluster.rules.non_idempotent:
-            return False
-        if not self._replayable() or self.attempts >= self.cluster.rules.attempts:
-            return False
         tried = self.tried
         self.tried = (*tried, backend)
-        other = self.cluster.choose(self)
-        if other is None or not (self._retrying or self.cluster.may_retry()):
+        other = self._retries().instead(self, self._replayable())
+        if other is None:
             self.tried = tried
             return False
         self._drop_upstream(abandon=True)
-        self._retry(other)
+        self._attempt(other)
         return True
 
     def carry_on(self, body: bytes, ended: bool, reusable: bool, trailers: bytes = b"") -> bool:
@@ -502,8 +470,8 @@ class Exchange:
         self.tunnel = tunnel = WebSocket(self) if protocol.lower() == b"websocket" else Tunnel(self)
         self.status = 101
         self.first_byte = self.resource.ticker.seconds() - self.started
-        if self._retrying:
-            self._retry_answered()
+        if self._retry is not None:
+            self._retry.answered()
         upstream = self.upstream
         assert upstream is not None
         assert self.backend is not None
@@ -644,8 +612,8 @@ class Exchange:
         if why:
             self.why = why
         self.total = total = (self.resource.ticker.seconds() if now is None else now) - self.started
-        if self._retrying:
-            self._retry_answered()
+        if self._retry is not None:
+            self._retry.answered()
         resource = self.resource
         resource.exchanges -= 1
         time = total

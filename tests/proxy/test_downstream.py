@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lemmytx.model import Limits
-from lemmytx.proxy.downstream import CONTINUE_AFTER, LINGER_BYTES, LINGER_TIME
+from lemmytx.proxy.downstream import LINGER_BYTES, LINGER_TIME
+from lemmytx.proxy.intake import CONTINUE_AFTER
 from tests.proxy.rig import GET, OK, ProxyCase, post, split
 
 
