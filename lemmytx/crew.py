@@ -119,7 +119,7 @@ class Crew:
         """
         message = (pickle.dumps(configuration), list(folders))
         known = {endpoint: list(numbers) for endpoint, numbers in descriptors.items()}
-        asked = [worker for worker in self._workers.values() if worker.serving and not worker.leaving]
+        asked = [worker for worker in self._present() if worker.told and not worker.leaving]
         self._next = (configuration, message, known, asked)
         answers: Any = await DeferredList(
             [ensureDeferred(self._prepare(worker, message, known)) for worker in asked], consumeErrors=True
@@ -313,8 +313,12 @@ class Crew:
         while worker.generation != self._generation:
             generation = self._generation
             await self._prepare(worker, self._message, self._descriptors)
+            if generation != self._generation:
+                continue
+            # From here on a reload has to ask it as well: its commands come behind this one.
+            worker.told = True
             await self._ask(worker, commands.Commit)
-            worker.generation = generation
+            worker.generation = max(generation, worker.generation)
         worker.serving = True
         log.info("{worker} serves", worker=worker)
         self._tried(worker.number)

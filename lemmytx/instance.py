@@ -347,15 +347,8 @@ class Instance(Service):
         """See L{IInstance}. What became of it is in the log, too."""
         self._claim("an upgrade is under way")
         try:
-            if self._start_successor is None:
-                raise Refused("it is not known how this program was started, so it cannot be started again")
-            self._succession = Deferred.fromCoroutine(self._start_successor(self._sockets))
-            pid = await self._succession
-        except CancelledError:
-            raise Refused("it has been told to stop") from None
-        except Refused as error:
-            for reason in error.reasons:
-                log.error("upgrade refused, this process goes on: {reason}", reason=reason)
+            pid = await self._succeeded()
+        except BaseException:
             self._free()
             raise
         self._handed_over = True
@@ -364,6 +357,20 @@ class Instance(Service):
         # Whoever asked is still to be answered.
         self._reactor.callLater(0.1, self._make_room)
         return pid
+
+    async def _succeeded(self) -> int:
+        """Start the successor, and wait until it serves."""
+        try:
+            if self._start_successor is None:
+                raise Refused("it is not known how this program was started, so it cannot be started again")
+            self._succession = Deferred.fromCoroutine(self._start_successor(self._sockets))
+            return await self._succession
+        except CancelledError:
+            raise Refused("it has been told to stop") from None
+        except Refused as error:
+            for reason in error.reasons:
+                log.error("upgrade refused, this process goes on: {reason}", reason=reason)
+            raise
 
     def _make_room(self) -> None:
         if self._state == "serving":

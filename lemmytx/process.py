@@ -59,7 +59,7 @@ class Worker(ProcessProtocol):
 
     @ivar number: its row on the board; C{name}: the same, counted from 1, for people.
     @ivar pid: its process id.
-    @ivar serving: whether it has a configuration at work.
+    @ivar told: whether it has been told to put a configuration to work; C{serving}: whether it has done that.
     @ivar leaving: whether it was told to go.
     @ivar generation: which configuration it has at work.
     @ivar endpoints: whose sockets it has got.
@@ -69,6 +69,7 @@ class Worker(ProcessProtocol):
     """
 
     pid = 0
+    told = False
     serving = False
     leaving = False
     since = 0.0
