@@ -65,6 +65,10 @@ REBALANCE = 0.5
 _Next = tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]]
 
 
+#: A configuration on its way: as it is, as it is sent, the sockets for it, and who has been asked to prepare it.
+_Next = tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]]
+
+
 class Crew:
     """
     All workers.
@@ -89,9 +93,8 @@ class Crew:
         self._generation = -1
         self._message: tuple[bytes, list[str]] = (b"", [])
         self._descriptors: dict[str, list[int]] = {}
-        self._next: tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]] | None = (
-            None
-        )
+        self._next: _Next | None = None
+        self._held: list[Worker] = []
         self._ending = False
         self._late: Any = None
         self._looks = LoopingCall(self._look)
@@ -122,7 +125,7 @@ class Crew:
         asked = [worker for worker in self._present() if worker.told and not worker.leaving]
         self._next = (configuration, message, known, asked)
         answers: Any = await DeferredList(
-            [ensureDeferred(self._prepare(worker, message, known)) for worker in asked], consumeErrors=True
+            [ensureDeferred(self._hold(worker, message, known)) for worker in asked], consumeErrors=True
         )
         refused = [answer.value for went_well, answer in answers if not went_well]
         for worker, (went_well, answer) in zip(asked, answers, strict=True):
@@ -134,6 +137,17 @@ class Crew:
         if reasons:
             await self.abort()
             raise reasons[0]
+
+    async def _hold(self, worker: Worker, message: tuple[bytes, list[str]], descriptors: dict[str, list[int]]) -> None:
+        """Have one prepare, and nobody else configure it before this is committed or given up."""
+        await worker.configuring.acquire().addTimeout(PATIENCE, self._reactor)
+        self._held.append(worker)
+        await self._prepare(worker, message, descriptors)
+
+    def _release(self) -> None:
+        held, self._held = self._held, []
+        for worker in held:
+            worker.configuring.release()
 
     async def commit(self) -> None:
         """Put to work what was prepared, everywhere."""
@@ -159,11 +173,12 @@ class Crew:
             elif worker.serving:
                 log.error("{worker} could not take it: {why!r}; it is replaced", worker=worker, why=answer.value)
                 worker.kill()
+        self._release()
         for worker in self._present():
             if worker.serving and worker.generation != generation and worker not in asked:
                 # It came up while the others were preparing, with what held until now.
                 ensureDeferred(self._bring_up(worker)).addErrback(self._not_up, worker)
-        if first and self._first is not None:
+        if first and self._first is not None and self._untried:
             await self._first
 
     async def abort(self) -> None:
@@ -172,6 +187,7 @@ class Crew:
             return
         asked, self._next = self._next[3], None
         await DeferredList([self._ask(worker, commands.Abort) for worker in asked], consumeErrors=True)
+        self._release()
 
     async def forget(self, endpoint: str) -> None:
         """The sockets of an endpoint are not needed any more."""
@@ -311,14 +327,20 @@ class Crew:
     async def _bring_up(self, worker: Worker) -> None:
         """Give it what it needs to serve. A reload that comes meanwhile is given to it, too."""
         while worker.generation != self._generation:
-            generation = self._generation
-            await self._prepare(worker, self._message, self._descriptors)
-            if generation != self._generation:
-                continue
-            # From here on a reload has to ask it as well: its commands come behind this one.
-            worker.told = True
-            await self._ask(worker, commands.Commit)
-            worker.generation = max(generation, worker.generation)
+            await worker.configuring.acquire().addTimeout(PATIENCE, self._reactor)
+            try:
+                generation = self._generation
+                if worker.generation == generation:
+                    break
+                await self._prepare(worker, self._message, self._descriptors)
+                if generation != self._generation:
+                    continue
+                # From here on a reload has to ask it as well; it waits until this is done.
+                worker.told = True
+                await self._ask(worker, commands.Commit)
+                worker.generation = generation
+            finally:
+                worker.configuring.release()
         worker.serving = True
         log.info("{worker} serves", worker=worker)
         self._tried(worker.number)

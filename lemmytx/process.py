@@ -63,6 +63,7 @@ class Worker(ProcessProtocol):
     @ivar leaving: whether it was told to go.
     @ivar generation: which configuration it has at work.
     @ivar endpoints: whose sockets it has got.
+    @ivar configuring: held from the first part of a configuration to its commit, or the end of it.
     @ivar statistics: held while it is asked for them: their parts are of one answer.
     @ivar asked_at: since when it owes an answer; C{stuck}: whether that was told.
     @ivar ended: fires when it is gone.
@@ -88,6 +89,7 @@ class Worker(ProcessProtocol):
         self.endpoints: set[str] = set()
         self.asked_at: float | None = None
         self.statistics = DeferredLock()
+        self.configuring = DeferredLock()
         self.stuck = False
 
     def __str__(self) -> str:

@@ -119,7 +119,7 @@ class Worker(commands.Control):
     @commands.Prepare.responder
     async def prepare(self, folders: list[str]) -> dict[str, Any]:
         """Build it."""
-        data, self._parts = b"".join(self._parts), []
+        data = b"".join(self._parts)
         self._abort()
         try:
             self._prepared = await self._serving.prepare(pickle.loads(data), folders, self._handed)
@@ -145,6 +145,7 @@ class Worker(commands.Control):
         return {}
 
     def _abort(self) -> None:
+        self._parts = []
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared.abort()
