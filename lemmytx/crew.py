@@ -65,10 +65,6 @@ REBALANCE = 0.5
 _Next = tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]]
 
 
-#: A configuration on its way: as it is, as it is sent, the sockets for it, and who has been asked to prepare it.
-_Next = tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]]
-
-
 class Crew:
     """
     All workers.
