@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger, LogLevel
+from twisted.logger import InvalidLogLevelError, Logger, LogLevel
 
 from lemmytx import commands
 
@@ -47,7 +47,7 @@ class _Output:
             said = json.loads(line)
             level = LogLevel.levelWithName(said["level"])
             namespace, text = said["namespace"], said["text"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, InvalidLogLevelError):
             # The interpreter's own words: a traceback at the start, a fatal error at the end.
             level, namespace, text = LogLevel.error, log.namespace, line.decode("utf-8", "replace")
         Logger(namespace=namespace).emit(level, "{who}: {text}", who=self._who(), text=text)
