@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -350,6 +350,8 @@ class Crew:
     def _not_up(self, failure: Any, worker: Worker) -> None:
         if worker.leaving or self._workers.get(worker.number) is not worker:
             return
+        if failure.check(ConnectionLost, ConnectionDone):
+            return  # it has ended, and that is told with the reason
         log.error("{worker} could not be made to serve: {why}", worker=worker, why=_reason(failure.value))
         worker.kill()
 

@@ -194,6 +194,9 @@ class Instance(Service):
             if each.endpoint in self._descriptors
         }
         await self._members.prepare(configuration, folders, wanted)
+        if self._state == "draining":
+            await self._members.abort()
+            raise CannotStart("it has been told to stop")
         self._members.resize(workers(configuration))
         await self._members.commit()
 

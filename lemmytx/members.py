@@ -32,6 +32,9 @@ class Members(Protocol):
     async def commit(self) -> None:
         """Put it to work."""
 
+    async def abort(self) -> None:
+        """Forget what was prepared."""
+
     async def forget(self, endpoint: str) -> None:
         """The sockets of an endpoint are about to be closed."""
 
@@ -86,6 +89,12 @@ class Alone:
         prepared, self._prepared = self._prepared, None
         assert prepared is not None
         prepared.commit()
+
+    async def abort(self) -> None:
+        """See L{Members}."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.abort()
 
     async def forget(self, endpoint: str) -> None:
         """See L{Members}: ports have descriptors of their own."""

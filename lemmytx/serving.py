@@ -209,10 +209,10 @@ class Serving:
         self._fit(new.limits.connections)
         wanted = {settings.endpoint: settings for settings in new.listeners}
         gone = [self._doors.pop(description) for description in list(self._doors) if description not in wanted]
+        self._doors.update(prepared.doors)
         for description, door in self._doors.items():
             door.listener.configure(wanted[description].trusted_proxies)
-        for description, door in prepared.doors.items():
-            self._doors[description] = door
+        for door in prepared.doors.values():
             if not self.connections.full:
                 door.listener.resume()
         for door in gone:

@@ -166,6 +166,26 @@ class InstanceTests(TestCase):
         self.assertEqual(instance.ready(), "draining")
         self.assertFalse(os.path.exists(f"{self.folder}/admin"))
 
+    async def test_new_listener(self) -> None:
+        """A listener that comes with a reload goes by the limits that come with it."""
+        instance = await self.start()
+        more = [*self.settings["listeners"], {"endpoint": "tcp:0:interface=localhost"}]
+        self.write(listeners=more, limits={"headers": 1})
+        await instance.reload()
+        for number in (0, 1):
+            self.assertEqual((await self.get(self.port(instance, number)))[0], 431, number)
+
+    async def test_stopped_meanwhile(self) -> None:
+        """A reload that is under way when the end comes is refused, and opens nothing any more."""
+        instance = await self.start()
+        before = instance.configuration
+        self.write(listeners=[*self.settings["listeners"], {"endpoint": "tcp:0:interface=localhost"}])
+        reloading = Deferred.fromCoroutine(instance.reload())
+        ending = instance.stopService()
+        await self.refused(reloading, Refused)
+        await ending
+        self.assertIs(instance.configuration, before)
+
     async def test_refused(self) -> None:
         """What is wrong with a configuration is told, and nothing has changed."""
         instance = await self.start()
