@@ -21,6 +21,7 @@ from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from lemmytx import __version__, commands, model
 from lemmytx.assemble import CannotStart
@@ -166,7 +167,7 @@ class Crew:
         for worker, (went_well, answer) in zip(asked, answers, strict=True):
             if went_well:
                 worker.generation = generation
-            elif worker.serving:
+            elif worker.serving and not answer.check(ConnectionLost, ConnectionDone):
                 log.error("{worker} could not take it: {why!r}; it is replaced", worker=worker, why=answer.value)
                 worker.kill()
         self._release()
@@ -488,7 +489,7 @@ class Crew:
     @staticmethod
     def _heard(result: Any, worker: Worker) -> None:
         worker.asked_at = None
-        if worker.stuck:
+        if worker.stuck and not isinstance(result, Failure):
             worker.stuck = False
             log.info("{worker} answers again", worker=worker)
 
