@@ -12,6 +12,7 @@ have everybody prepare, have everybody commit; or else close the sockets, have e
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -303,6 +304,8 @@ class Instance(Service):
     async def _reload(self) -> list[str]:
         if not self._file:
             raise Refused("the configuration is from no file, so there is nothing to read again")
+        if _is_pipe(self._file):
+            raise Refused(f"{self._file} is a pipe: what was in it has been read, and waiting for more might not end")
         # Reading a long file takes seconds, and clients do not wait.
         new = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), checking.load, self._file)
         old = self.configuration
@@ -441,6 +444,14 @@ class Instance(Service):
         if waiting is not None and not waiting.called:
             waiting.callback(None)
         self._members.hurry()
+
+
+def _is_pipe(file: str) -> bool:
+    """Whether it is one; what else is wrong with a file is found when it is read."""
+    try:
+        return stat.S_ISFIFO(os.stat(file).st_mode)
+    except OSError:
+        return False
 
 
 def _count(changes: int) -> str:

@@ -202,6 +202,13 @@ class InstanceTests(TestCase):
         self.assertEqual(await self.get(self.port(instance)), (200, b"hello"))
         self.assertEqual(len([line for line in self.said if line.startswith("reload refused")]), 3)
 
+    async def test_pipe(self) -> None:
+        """A configuration from a pipe is not read again: nobody may ever write to it."""
+        instance = await self.start()
+        os.unlink(self.file)
+        os.mkfifo(self.file)
+        self.assertIn("is a pipe", await self.refused(instance.reload(), Refused))
+
     async def test_one_at_a_time(self) -> None:
         """A second reload is refused while the first runs; one by a signal is not lost."""
         instance = await self.start()
