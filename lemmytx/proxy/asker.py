@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from lemmytx.message import ResponseHead
-from lemmytx.proxy.upstream import Upstream
+from lemmytx.proxy.carrier import Carrier
 
 
 class Asker(Protocol):
@@ -44,7 +44,7 @@ class Asker(Protocol):
         @param now: the time on the ticker's clock, where the exchange has just looked at it.
         """
 
-    def listen_to(self, upstream: Upstream | None) -> None:
+    def listen_to(self, upstream: Carrier | None) -> None:
         """Pause this upstream whenever the client does not keep up; L{None}: there is nothing more to pause."""
 
     def stalled(self, stalled: bool) -> None:
@@ -53,7 +53,7 @@ class Asker(Protocol):
     def body_sink(self) -> Any | None:
         """The transport that takes body bytes as they are; L{None} where they are framed or encrypted."""
 
-    def body_source(self, upstream: Upstream) -> Any | None:
+    def body_source(self, upstream: Carrier) -> Any | None:
         """The producer of the request's body, to be paused by the backend's transport; L{None} when all is here."""
 
     def pause(self) -> None:

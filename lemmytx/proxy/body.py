@@ -1,52 +1,45 @@
 """
 The body of a request as it goes to a backend.
 
-It is framed anew, as it was understood when it came (L{lemmytx.proxy.intake}), so a backend cannot meet an ambiguity
-of the client's framing.
+What the client's framing meant was understood when it came (L{lemmytx.proxy.intake}); here it is the bare content. The
+carrier frames it anew (L{lemmytx.proxy.carrier}), so a backend cannot meet an ambiguity of the client's framing.
 """
 
 from __future__ import annotations
 
-from lemmytx.http1 import codec
-
 
 class OutgoingBody:
     """
-    A body as it leaves: framed, and held for as long as it may have to be sent again.
+    A body on its way, held for as long as it may have to be sent again.
 
+    @ivar chunked: whether its length is not known beforehand.
     @ivar ended: whether all of it has been handed over.
+    @ivar trailers: once it has ended: lines with their CRLF.
     @ivar replayable: whether everything handed over so far is still held.
     """
 
-    __slots__ = ("_chunked", "_held", "_limit", "_size", "ended", "replayable")
+    __slots__ = ("_held", "_limit", "_size", "chunked", "ended", "replayable", "trailers")
 
     def __init__(self, chunked: bool, limit: int) -> None:
         """
         @param limit: how many bytes are held for another attempt. What waits for the first attempt is held in any
             case.
         """
-        self._chunked = chunked
+        self.chunked = chunked
         self._limit = limit
         self._held: list[bytes] = []
         self._size = 0
         self.ended = False
+        self.trailers = b""
         self.replayable = True
 
-    def add(self, body: bytes, ended: bool, trailers: bytes) -> bytes:
-        """
-        One more piece.
-
-        @return: the piece as it goes to a backend.
-        """
+    def add(self, body: bytes, ended: bool, trailers: bytes) -> None:
+        """One more piece."""
         self.ended = ended
-        if self._chunked:
-            body = codec.chunk(body) if body else b""
-            if ended:
-                body += codec.last_chunk(trailers)
+        self.trailers = trailers
         if self.replayable:
             self._held.append(body)
             self._size += len(body)
-        return body
 
     def so_far(self) -> bytes:
         """Everything, for a backend that has had nothing of it. Only while it is C{replayable}."""

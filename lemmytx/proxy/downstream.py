@@ -30,10 +30,10 @@ from lemmytx.http1 import codec
 from lemmytx.message import ProtocolError, RequestHead, ResponseHead
 from lemmytx.net.splice import WORTH_IT
 from lemmytx.proxy import framing
+from lemmytx.proxy.carrier import Carrier
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.intake import Intake
-from lemmytx.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from lemmytx.proxy.listener import Listener
@@ -94,7 +94,7 @@ class Downstream:
         self._looping = False
         self._behind = False  # with reading what it was answered: nothing new until it has
         self._queued = 0  # when we last looked whether it reads
-        self._watched: Upstream | None = None
+        self._watched: Carrier | None = None
 
     # What Twisted calls
 
@@ -228,8 +228,9 @@ class Downstream:
         if intake is None or intake.remaining < WORTH_IT or exchange is None or self._paused:
             return
         upstream = exchange.may_splice()
-        if upstream is not None:
-            intake.splice(self.transport, upstream.transport, self, self._spliced, self._splice_done)
+        sink = None if upstream is None else upstream.body_sink()
+        if sink is not None:
+            intake.splice(self.transport, sink, self, self._spliced, self._splice_done)
 
     def _spliced(self, count: int) -> None:
         assert self.exchange is not None
@@ -481,7 +482,7 @@ class Downstream:
         if self.exchange is None and not self._looping and self.transport.connected:
             self._next()
 
-    def listen_to(self, upstream: Upstream | None) -> None:
+    def listen_to(self, upstream: Carrier | None) -> None:
         """See L{lemmytx.proxy.asker.Asker}."""
         if self._watched is not None:
             self._watched = None
@@ -509,7 +510,7 @@ class Downstream:
         exchange = self.exchange
         return None if exchange is None or exchange.framed_by_chunks else self.transport
 
-    def body_source(self, upstream: Upstream) -> Any:
+    def body_source(self, upstream: Carrier) -> Any:
         """See L{lemmytx.proxy.asker.Asker}."""
         return self
 

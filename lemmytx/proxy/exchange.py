@@ -36,12 +36,12 @@ from lemmytx.interfaces import IRequest
 from lemmytx.message import CHUNKED, IDEMPOTENT, ProtocolError, RequestHead, ResponseHead
 from lemmytx.proxy.asker import Asker
 from lemmytx.proxy.body import OutgoingBody
+from lemmytx.proxy.carrier import Carrier
 from lemmytx.proxy.dial import Dial
 from lemmytx.proxy.forward import COUNTED, Peer, is_last_hop
 from lemmytx.proxy.retry import Retry
 from lemmytx.proxy.router import Route
 from lemmytx.proxy.tunnel import Tunnel, WebSocket
-from lemmytx.proxy.upstream import Upstream
 
 log = Logger(namespace="lemmytx.proxy")
 
@@ -96,7 +96,7 @@ class Exchange:
         self.request_id = b""
         self.vhost: Any = None
         self.backend: Backend | None = None
-        self.upstream: Upstream | None = None
+        self.upstream: Carrier | None = None
         self.queue_time = -1.0
         self.connect_time = -1.0
         self.first_byte = -1.0
@@ -164,7 +164,7 @@ class Exchange:
         """More of the request's body."""
         outgoing, upstream = self._body, self.upstream
         assert outgoing is not None
-        framed = outgoing.add(body, ended, trailers)
+        outgoing.add(body, ended, trailers)
         self.received += len(body)
         self._body_ended = ended
         if upstream is None:
@@ -174,14 +174,14 @@ class Exchange:
                 self.downstream.pause()
             return
         outgoing.sent()
-        upstream.transport.write(framed)
+        upstream.send(body, ended, trailers)
         if ended:
             self._request_sent(upstream)
 
-    def _request_sent(self, upstream: Upstream) -> None:
+    def _request_sent(self, upstream: Carrier) -> None:
         if self._producing:
             self._producing = False
-            upstream.transport.unregisterProducer()
+            upstream.feed_from(None)
             # The last piece may have been one too many; from here on nobody else would say that it has gone.
             self.downstream.resume()
         upstream.has_room()
@@ -197,7 +197,7 @@ class Exchange:
         assert self.upstream is not None
         self._request_sent(self.upstream)
 
-    def may_splice(self) -> Upstream | None:
+    def may_splice(self) -> Carrier | None:
         """Where the rest of the body could go without us; L{None} while it is still held for another attempt."""
         return None if self._replayable() else self.upstream
 
@@ -220,7 +220,7 @@ class Exchange:
         self.attempts += 1
         self.backend = backend
         self._counted = True
-        upstream: Upstream | None = backend.acquire()
+        upstream: Carrier | None = backend.acquire()
         if upstream is not None and self.head.method not in IDEMPOTENT and not upstream.fresh():
             # This request can not be repeated, so it must not meet a connection that the backend has closed.
             upstream.close()
@@ -241,7 +241,7 @@ class Exchange:
         self._dial = Dial(self, backend)
         self._dial.start()
 
-    def connected(self, upstream: Upstream) -> None:
+    def connected(self, upstream: Carrier) -> None:
         """The connection that was wanted stands."""
         self._dial = None
         now = self.resource.ticker.seconds()
@@ -250,7 +250,7 @@ class Exchange:
         if not self._body_ended and self.upstream is upstream:
             self.downstream.resume()
 
-    def _send(self, upstream: Upstream, now: float) -> None:
+    def _send(self, upstream: Carrier, now: float) -> None:
         """Send everything that there is, on a connection that stands."""
         self.upstream = upstream
         wire = self._wire
@@ -263,13 +263,12 @@ class Exchange:
             wire = self.resource.forwarding.compose(self.head, host, self.peer, self.request_id)
             if not own_host:
                 self._wire = wire
+        upstream.carry(self, wire, self._body, now + self.read_timeout if self._body_ended else inf)
         if self._body is not None:
-            wire += self._body.so_far()
             self._body.sent()
-        upstream.carry(self, wire, now + self.read_timeout if self._body_ended else inf)
         if not self._body_ended and self.upstream is upstream:
             self._producing = True
-            upstream.transport.registerProducer(self.downstream.body_source(upstream), True)
+            upstream.feed_from(self.downstream.body_source(upstream))
 
     def connect_failed(self, timed_out: bool, why: str) -> None:
         """No connection to the backend: nothing was sent, so any request may try another."""
@@ -457,7 +456,7 @@ class Exchange:
             # The backend has answered without waiting for the rest of the request.
             if self._producing:
                 self._producing = False
-                upstream.transport.unregisterProducer()
+                upstream.feed_from(None)
             upstream.abandon()
 
     # Tunnels
@@ -480,7 +479,7 @@ class Exchange:
         self.read_timeout = self.resource.timeouts.tunnel
         upstream.await_response(self.read_timeout)
         self._producing = True
-        upstream.transport.registerProducer(self.downstream.body_source(upstream), True)
+        upstream.feed_from(self.downstream.body_source(upstream))
         self.downstream.listen_to(upstream)
         self.downstream.open_tunnel(head)
         if rest and self.upstream is not None:
@@ -592,7 +591,7 @@ class Exchange:
         if self._producing:
             self._producing = False
             assert self.upstream is not None
-            self.upstream.transport.unregisterProducer()
+            self.upstream.feed_from(None)
         if self.responded:
             self.downstream.listen_to(None)
 

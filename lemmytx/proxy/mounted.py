@@ -18,9 +18,9 @@ from zope.interface import implementer
 
 from lemmytx.http1 import codec
 from lemmytx.message import ProtocolError, ResponseHead, fields
+from lemmytx.proxy.carrier import Carrier
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.replies import reply
-from lemmytx.proxy.upstream import Upstream
 
 if TYPE_CHECKING:
     from lemmytx.proxy.resource import ReverseProxyResource
@@ -49,7 +49,7 @@ class Mounted:
         self._paused = False
         self._reading = False
         self._gone = False
-        self._watched: Upstream | None = None
+        self._watched: Carrier | None = None
         self._content: Any = None
 
     def start(self) -> None:
@@ -180,7 +180,7 @@ class Mounted:
         """See L{lemmytx.proxy.asker.Asker}."""
         self._exchange = None
 
-    def listen_to(self, upstream: Upstream | None) -> None:
+    def listen_to(self, upstream: Carrier | None) -> None:
         """See L{lemmytx.proxy.asker.Asker}."""
         if self._watched is not None:
             self._watched = None
@@ -197,7 +197,7 @@ class Mounted:
         """See L{lemmytx.proxy.asker.Asker}. The site may frame or encrypt."""
         return None
 
-    def body_source(self, upstream: Upstream) -> Any:
+    def body_source(self, upstream: Carrier) -> Any:
         """See L{lemmytx.proxy.asker.Asker}."""
         return self
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
 from lemmytx.message import IDEMPOTENT
-from lemmytx.proxy.upstream import Upstream
+from lemmytx.proxy.carrier import Carrier
 
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
@@ -73,7 +73,7 @@ class Retry:
         self._begin()
         return other
 
-    def redial(self, method: bytes, upstream: Upstream, replayable: bool) -> bool:
+    def redial(self, method: bytes, upstream: Carrier, replayable: bool) -> bool:
         """
         Whether a request whose reused connection has died goes to the same backend again. That is the price of keeping
         connections open, so it is neither an attempt nor a failure of the backend, and takes nothing from the budget.

@@ -65,7 +65,7 @@ class Tunnel:
         upstream = exchange.upstream
         if upstream is not None:
             upstream.await_response(exchange.read_timeout)
-            upstream.transport.write(data)
+            upstream.write(data)
 
     def backend_half_closed(self) -> None:
         """The backend will send no more."""
@@ -81,7 +81,7 @@ class Tunnel:
         if self.backend_ended:
             self._exchange.tunnel_ended()
         elif self._exchange.upstream is not None:
-            self._exchange.upstream.transport.loseWriteConnection()
+            self._exchange.upstream.half_close()
 
     def leave(self) -> None:
         """It should end soon. Nobody knows how to say that in its protocol, so it lives until it is cut."""

@@ -36,6 +36,7 @@ from lemmytx.http1 import codec
 from lemmytx.message import CHUNKED, UNTIL_CLOSE, ProtocolError, ResponseHead
 from lemmytx.net.splice import WORTH_IT, Splice, can_splice
 from lemmytx.net.ticker import Ticker
+from lemmytx.proxy.body import OutgoingBody
 
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
@@ -60,8 +61,8 @@ class Upstream:
     """
 
     __slots__ = (
-        "_buffer", "_chunks", "_interim", "_queued", "_remaining", "_splice", "answered", "backend", "check_at",
-        "deadline", "exchange", "head", "paused", "refused", "served", "ticker", "transport",
+        "_buffer", "_chunks", "_in_chunks", "_interim", "_queued", "_remaining", "_splice", "answered", "backend",
+        "check_at", "deadline", "exchange", "head", "paused", "refused", "served", "ticker", "transport",
     )  # fmt: skip
 
     transport: Any
@@ -81,20 +82,15 @@ class Upstream:
         self._buffer: bytes | bytearray = b""
         self._remaining = 0
         self._chunks: codec.ChunkedBody | None = None
+        self._in_chunks = False  # the request's body
         self._splice: Splice | None = None
         self._interim = 0
         self._queued = 0  # when we last looked whether the backend takes any of the request
 
     # Requests
 
-    def carry(self, exchange: Exchange, wire: bytes, deadline: float) -> None:
-        """
-        Send the beginning of a request.
-
-        @param wire: its head, and as much of its body as there is.
-        @param deadline: when that is the whole request: until when the backend has to begin its answer, on the ticker's
-            clock; else L{math.inf}.
-        """
+    def carry(self, exchange: Exchange, head: bytes, body: OutgoingBody | None, deadline: float) -> None:
+        """See L{lemmytx.proxy.carrier.Carrier}."""
         self.exchange = exchange
         self.served += 1
         self.answered = False
@@ -102,9 +98,42 @@ class Upstream:
         self.deadline = deadline
         if deadline < self.check_at:
             self.ticker.watch(self)
+        if body is not None:
+            self._in_chunks = body.chunked
+            head += self._framed(body.so_far(), body.ended, body.trailers)
         transport = self.transport
-        transport.write(wire)
+        transport.write(head)
         self.refused = getattr(transport, "failed_write", False)
+
+    def _framed(self, body: bytes, ended: bool, trailers: bytes) -> bytes:
+        """A part of a request's body as it goes over the connection."""
+        if not self._in_chunks:
+            return body
+        framed = codec.chunk(body) if body else b""
+        return framed + codec.last_chunk(trailers) if ended else framed
+
+    def send(self, body: bytes, ended: bool, trailers: bytes) -> None:
+        """See L{lemmytx.proxy.carrier.Carrier}."""
+        self.transport.write(self._framed(body, ended, trailers))
+
+    def feed_from(self, source: Any | None) -> None:
+        """See L{lemmytx.proxy.carrier.Carrier}."""
+        if source is None:
+            self.transport.unregisterProducer()
+        else:
+            self.transport.registerProducer(source, True)
+
+    def write(self, data: bytes) -> None:
+        """See L{lemmytx.proxy.carrier.Carrier}."""
+        self.transport.write(data)
+
+    def half_close(self) -> None:
+        """See L{lemmytx.proxy.carrier.Carrier}."""
+        self.transport.loseWriteConnection()
+
+    def body_sink(self) -> Any | None:
+        """See L{lemmytx.proxy.carrier.Carrier}."""
+        return None if self._in_chunks else self.transport
 
     def fresh(self) -> bool:
         """Whether the backend has neither closed it nor sent anything, as far as the kernel knows by now."""
