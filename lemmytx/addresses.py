@@ -26,6 +26,12 @@ _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)
 _AUTHORITY = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?\Z")
 _UNFIT = re.compile(r"[\x00-\x20\x7f]")
 
+#: What backends speak, and on which port unless another is written: HTTP/1.1 and HTTP/2, each also over TLS, FastCGI.
+PORTS = {"http": 80, "https": 443, "h2": 443, "h2c": 80, "fcgi": 9000}
+
+#: What can be spoken on a unix socket.
+ON_SOCKETS = ("http+unix", "https+unix", "fcgi+unix")
+
 #: Longest path of a unix socket that Linux takes: sockaddr_un holds 108 bytes with the closing NUL.
 LONGEST_SOCKET = 107
 
@@ -97,7 +103,7 @@ class Location:
     """
     Where a backend is.
 
-    @ivar scheme: C{http} or C{http+unix}.
+    @ivar scheme: C{http}, C{https}, C{h2}, C{h2c}, C{fcgi}, or one of L{ON_SOCKETS}.
     @ivar host: its name (A-labels), IPv4 or IPv6 address (no brackets); empty for a unix socket.
     @ivar port: its TCP port; 0 for a unix socket.
     @ivar path: of the unix socket; empty for TCP.
@@ -107,6 +113,16 @@ class Location:
     host: str
     port: int
     path: str
+
+    @property
+    def protocol(self) -> str:
+        """What is spoken there: the scheme without C{+unix}."""
+        return self.scheme.removesuffix("+unix")
+
+    @property
+    def usual_port(self) -> int:
+        """The port that need not be written."""
+        return PORTS[self.protocol]
 
     @property
     def url(self) -> str:
@@ -130,7 +146,8 @@ class Location:
 
 def parse_url(value: object) -> Location:
     """
-    The URL of a backend: C{http://HOST[:PORT]} or C{http+unix:///PATH}.
+    The URL of a backend: C{http://HOST[:PORT]} or C{http+unix:///PATH}, or with another scheme of L{PORTS} or
+    L{ON_SOCKETS}.
 
     @raise ValueError: for anything else. A URL with a user name in it is not repeated in the text: it may hold a
         password.
@@ -143,20 +160,21 @@ def parse_url(value: object) -> Location:
     scheme, authority, rest = match["scheme"].lower(), match["authority"], match["rest"]
     if "@" in authority:
         raise ValueError("a backend's URL has no user name and no password: requests are passed on as they came")
-    if scheme == "http+unix":
+    if scheme in ON_SOCKETS:
         if authority or not rest.strip("/"):
-            raise ValueError(f"found {shown(value)}; write three slashes and a path, as in 'http+unix:///run/app.sock'")
+            raise ValueError(f"found {shown(value)}; write three slashes and a path, as in '{scheme}:///run/app.sock'")
         if "\0" in rest or len(rest.encode("utf-8", "surrogatepass")) > LONGEST_SOCKET:
             raise ValueError(f"found {shown(value)}; a socket's path has up to {LONGEST_SOCKET} bytes, none of them 0")
         return Location(scheme, "", 0, rest)
-    if scheme != "http":
-        raise ValueError(f"found {shown(value)}; the scheme is 'http' or 'http+unix'")
+    if scheme not in PORTS:
+        known = ", ".join((*PORTS, *ON_SOCKETS))
+        raise ValueError(f"found {shown(value)}; the scheme is one of {known}")
     if rest not in ("", "/"):
         raise ValueError(f"found {shown(value)}; it ends with host and port, for paths are passed on as they came")
     parts = _AUTHORITY.match(authority)
     if parts is None or not parts["host"] or _UNFIT.search(authority):
         raise ValueError(f"found {shown(value)}; write host and port after the slashes, as in 'http://10.0.0.1:8080'")
-    port = int(parts["port"] or 80)
+    port = int(parts["port"] or PORTS[scheme])
     if not 1 <= port <= 65535:
         raise ValueError(f"found {shown(value)}; a port is from 1 to 65535")
     return Location(scheme, parse_name(parts["host"]).strip("[]"), port, "")
@@ -173,4 +191,4 @@ HOST = Rule("host", parse_host, {"type": "string", "minLength": 1})
 NETWORK = Rule("network", parse_network, {"type": "string", "minLength": 1}, str, as_text=True)
 
 #: A backend's URL, kept in its one form.
-URL = Rule("URL", _canonical, {"type": "string", "pattern": r"^http(\+unix)?://|\$\{"})
+URL = Rule("URL", _canonical, {"type": "string", "pattern": r"^(http|https|fcgi)(\+unix)?://|^(h2|h2c)://|\$\{"})

@@ -9,11 +9,16 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from lemmytx.units import Rule, shown
+from lemmytx.addresses import parse_name
+from lemmytx.units import REFERENCE, Rule, Substituted, resolve, shown
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 _NAME = re.compile(r"[A-Za-z0-9_.:@\[\]-]{1,100}\Z")
 _PSEUDONYM = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(:[0-9]+)?\Z")
+_PIN = re.compile(r"[A-Za-z0-9+/]{43}=\Z")
+_VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}\Z")
+_SUFFIX = re.compile(r"\.[A-Za-z0-9._-]{1,20}\Z")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f]")
 _HASH = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -58,8 +63,67 @@ def _parse_condition(value: object) -> str | Literal[True]:
     raise ValueError(f"found {shown(value)}; write the value in quotes, '~' and a regular expression, or true")
 
 
+def _parse_redirect(value: object) -> bool | int:
+    """Whether to redirect, or to which port."""
+    if isinstance(value, bool):
+        return value
+    found = resolve(value) if isinstance(value, Substituted) else value
+    if isinstance(found, bool) or (isinstance(found, int) and 1 <= found <= 65535):
+        return found
+    raise ValueError(f"found {shown(value)}; write true, false, or the port of HTTPS")
+
+
+def _parse_pin(value: object) -> str:
+    """SHA-256 of a public key."""
+    text = value.removeprefix("sha256/") if isinstance(value, str) else ""
+    if not _PIN.match(text):
+        raise ValueError(f"found {shown(value)}; write the SHA-256 of the public key (its DER form) in base64")
+    return str(text)
+
+
+def _parse_variable(value: object) -> str:
+    if not isinstance(value, str) or not _VARIABLE.match(value) or value == "HTTP_PROXY":
+        raise ValueError(f"found {shown(value)}; write the name of a variable, as in APP_ENV")
+    return str(value)
+
+
+def _parse_server_name(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"found {shown(value)}; write a host name in quotes, as in 'app.internal'")
+    return parse_name(value).strip("[]")
+
+
+def _parse_root(value: object) -> str:
+    if not isinstance(value, str) or not value.startswith("/") or _UNFIT.search(value) or "/../" in f"{value}/":
+        raise ValueError(f"found {shown(value)}; write an absolute path, as in /srv/app")
+    return value.rstrip("/") or "/"
+
+
+def _parse_script(value: object) -> str:
+    if not isinstance(value, str) or not value or "/" in value or value in (".", "..") or _UNFIT.search(value):
+        raise ValueError(f"found {shown(value)}; write the name of a file, as in index.php")
+    return str(value)
+
+
+def _parse_suffix(value: object) -> str:
+    if not isinstance(value, str) or not _SUFFIX.match(value):
+        raise ValueError(f"found {shown(value)}; write the end of a file's name, as in .php")
+    return str(value)
+
+
 METHOD = Rule("method", _parse_method, {"type": "string", "pattern": "^[!-~]+$"})
 NAME = Rule("name", _parse_name, {"type": "string", "minLength": 1})
 HASH = Rule("hash", _parse_hash, {"type": "string", "pattern": r"^sha256:[0-9a-f]{64}$|\$\{"})
+REDIRECT = Rule(
+    "boolean or port",
+    _parse_redirect,
+    {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}, REFERENCE]},
+)
+ROOT = Rule("absolute path", _parse_root, {"type": "string", "pattern": r"^/|\$\{"})
+SCRIPT = Rule("file name", _parse_script, {"type": "string", "minLength": 1})
+SUFFIX = Rule("suffix", _parse_suffix, {"type": "string", "pattern": r"^\.|\$\{"})
+PIN = Rule("pin", _parse_pin, {"type": "string", "pattern": r"^(sha256/)?[A-Za-z0-9+/]{43}=$|\$\{"})
+VARIABLE = Rule("variable", _parse_variable, {"type": "string", "pattern": "^[A-Z][A-Z0-9_]*$"})
+SERVER_NAME = Rule("host", _parse_server_name, {"type": "string", "minLength": 1})
 PSEUDONYM = Rule("name or null", _parse_pseudonym, {"type": ["string", "null"], "minLength": 1})
 CONDITION = Rule("text or true", _parse_condition, {"anyOf": [{"type": "string"}, {"const": True}]})

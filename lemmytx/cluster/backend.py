@@ -113,7 +113,7 @@ class Backend:
     @property
     def authority(self) -> bytes:
         """What stands in a Host field that names the backend itself. Unix sockets have no name: C{localhost}."""
-        return self.location.authority.removesuffix(":80").encode("ascii") or b"localhost"
+        return self.location.authority.removesuffix(f":{self.location.usual_port}").encode("ascii") or b"localhost"
 
     @property
     def health(self) -> str:

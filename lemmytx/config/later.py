@@ -14,9 +14,6 @@ NOT_YET = "not available in this version of lemmytx"
 
 #: Settings; C{"*"} is every name or place. One that is false or empty asks for nothing and is let through.
 SETTINGS: tuple[tuple[str, ...], ...] = (
-    ("listeners", "*", "tls"),
-    ("listeners", "*", "http2"),
-    ("listeners", "*", "proxy_protocol"),
     ("vhosts", "*", "bucket"),
     ("vhosts", "*", "routes", "*", "bucket"),
     ("vhosts", "*", "routes", "*", "pin"),
@@ -24,8 +21,7 @@ SETTINGS: tuple[tuple[str, ...], ...] = (
         (*cluster, name)
         for cluster in (("clusters", "*"), ("defaults",))
         for name in (
-            "buckets", "fastcgi", "health_check", "panic_threshold", "queue", "slow_start", "sticky", "sticky_offline",
-            "tls",
+            "buckets", "health_check", "panic_threshold", "queue", "slow_start", "sticky", "sticky_offline",
         )
     ),
     ("store", "path"),
@@ -39,10 +35,6 @@ VALUES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("store", "type"), ("file", "redis")),
     (("access_log", "format"), ("haproxy",)),
 )
-
-#: Settings that hold a backend's URL, and the schemes that come later.
-URLS: tuple[tuple[str, ...], ...] = (("clusters", "*", "backends", "*"), ("clusters", "*", "backends", "*", "url"))
-SCHEMES = ("https", "https+unix", "fcgi", "fcgi+unix", "h2c")
 
 
 def _find(data: object, pattern: tuple[str, ...], path: Path = ()) -> Iterator[tuple[Path, object]]:
@@ -74,9 +66,4 @@ def take_out(data: object) -> dict[Path, str]:
                     refused[*path, pattern[-1]] = NOT_YET
     for pattern, values in VALUES:
         refused |= {path: f"{shown(value)} is {NOT_YET}" for path, value in _find(data, pattern) if value in values}
-    for pattern in URLS:
-        for path, value in _find(data, pattern):
-            scheme, separator, _ = value.partition("://") if isinstance(value, str) else ("", "", "")
-            if separator and scheme.lower() in SCHEMES:
-                refused[path] = f"{scheme}:// is {NOT_YET}; write http:// or http+unix://"
     return refused

@@ -12,7 +12,7 @@ from lemmytx.config import checks
 from lemmytx.config.describe import settings_at
 from lemmytx.config.later import take_out
 from lemmytx.config.problems import ConfigurationError, Path, Problem, nearest
-from lemmytx.config.reader import LARGEST, Document, read_yaml
+from lemmytx.config.reader import LARGEST, Document, places, read_yaml
 from lemmytx.model import Configuration
 from lemmytx.units import shown
 
@@ -82,6 +82,7 @@ def read(
         document.refuse((), f"found {shown(document.data)}; a configuration is a mapping: settings with their values")
         raise ConfigurationError(document.problems)
 
+    _anchor(document.data, file)
     checks.check_references(document)
     checks.check_hosts(document)
     checks.check_routes(document)
@@ -128,6 +129,30 @@ def _text(path: Path, details: ErrorDetails) -> str:
     if kind in ("too_short", "string_too_short"):
         return f"found {found}; write at least one" if kind == "too_short" else "found empty text; write some"
     return f"found {found}; {details['msg'].replace('Input should be ', 'write ')}"
+
+
+#: Settings that hold the path of a file or folder, beside C{plugins}.
+_PATHS = (
+    ("listeners", "*", "tls", "certificates", "*"),
+    ("listeners", "*", "tls", "client_ca"),
+    ("listeners", "*", "tls", "client_crl"),
+    ("listeners", "*", "tls", "ocsp", "*"),
+    *(
+        (*cluster, "tls", name)
+        for cluster in (("clusters", "*"), ("defaults",))
+        for name in ("ca", "certificate", "key")
+    ),
+)
+
+
+def _anchor(data: object, file: str) -> None:
+    """Make relative paths absolute: they start at the folder of the file, wherever the process was started."""
+    base = os.path.dirname(os.path.abspath(file))
+    for pattern in _PATHS:
+        for section, key in places(data, pattern):
+            value = section[key]
+            if isinstance(value, str) and value:
+                section[key] = os.path.normpath(os.path.join(base, os.path.expanduser(value)))
 
 
 def _folders(plugins: object, file: str) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ for a literal C{${}. As in the shell, the default also holds for a variable that
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 
@@ -35,6 +36,26 @@ _TAGS = frozenset(_TAG + name for name in ("str", "int", "float", "bool", "null"
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?P<body>[^}]*)(?P<end>\}?)")
 _NAME = re.compile(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>:-.*)?\Z", re.DOTALL)
+
+
+def places(data: object, pattern: Sequence[str]) -> Iterator[tuple[Any, Any]]:
+    """
+    Every place in plain data that a pattern names.
+
+    @param pattern: the names on the way there; C{"*"} is every name of a mapping, or every place of a list.
+    @return: the mapping or list that holds it, and its key there.
+    """
+    first, *rest = pattern
+    keys: list[Any]
+    if isinstance(data, dict):
+        keys = list(data) if first == "*" else [first] if first in data else []
+    else:
+        keys = list(range(len(data))) if isinstance(data, list) and first == "*" else []
+    for key in keys:
+        if rest:
+            yield from places(data[key], rest)  # type: ignore[index]  # it is one of the two
+        else:
+            yield data, key
 
 
 @dataclass(slots=True, eq=False)

@@ -13,16 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from lemmytx.addresses import HOST, NETWORK, URL, Location, Network, parse_url
+from lemmytx.model.doors import Hsts, Listener, Tls
+from lemmytx.model.settings import LONG, Settings, or_short
+from lemmytx.model.towards import BackendHttp2, BackendTls, FastCgi
 from lemmytx.names import CONDITION, HASH, METHOD, NAME, PSEUDONYM
 from lemmytx.units import FLAG, SHARE, Rule, Substituted, count, duration, resolve, shown, size
-
-#: A year. A bound rather than none, so that a slip of the unit is seen.
-LONG = 31536000
-
 
 #: More processes than this is a slip: no machine has a use for them.
 MOST_WORKERS = 64
@@ -47,48 +46,13 @@ WORKERS = Rule(
     {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_WORKERS}, {"const": "auto"}]},
 )
 
+__all__ = [
+    "AUTO", "MOST_WORKERS", "AccessLog", "Admin", "Backend", "BackendHttp2", "BackendTls", "Cluster", "ClusterRules",
+    "ClusterTimeouts", "Configuration", "FastCgi", "Forwarding", "Hsts", "Limits", "Listener", "Pool", "Retry", "Route",
+    "Scheduler", "Settings", "Shutdown", "Store", "Timeouts", "Tls", "Token", "Vhost",
+]  # fmt: skip
+
 Condition = Annotated[str | Literal[True], CONDITION]
-
-
-class Settings(BaseModel):
-    """
-    What every section of the file has in common: it is frozen, it knows all of its settings, and one that is there
-    but empty (C{plugins:} with every line below commented out) is as good as left out.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_empty(cls, found: object) -> object:
-        """Called by pydantic before it looks at the settings. L{None} stays where it means something."""
-        if not isinstance(found, Mapping):
-            return found
-        fields = cls.model_fields
-        return {
-            name: value
-            for name, value in found.items()
-            if value is not None or name not in fields or fields[name].metadata == [PSEUDONYM]
-        }
-
-
-def _or_short(schema: dict[str, Any], short: dict[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of a section that can also be written short."""
-    return {"anyOf": [short, schema]}
-
-
-class Listener(Settings):
-    """A socket on which clients are accepted."""
-
-    endpoint: str = Field(
-        description="Where to listen: a Twisted server endpoint description, as in 'tcp:8080', "
-        "'tcp:8080:interface=127.0.0.1', 'tcp6:8080' or 'unix:/run/lemmy.sock'."
-    )
-    trusted_proxies: tuple[Annotated[Network, NETWORK], ...] = Field(
-        default=(),
-        description="Networks of the proxies in front whose X-Forwarded-*, Forwarded and X-Request-ID fields are "
-        "believed. From anyone else these fields are dropped.",
-    )
 
 
 class Route(Settings):
@@ -162,8 +126,9 @@ class Backend(Settings):
     """A server that takes requests. Can be written short, as its URL alone."""
 
     url: Annotated[str, URL] = Field(
-        description="'http://HOST[:PORT]' (a name, an IPv4 or a bracketed IPv6 address; port 80 unless written) or "
-        "'http+unix:///PATH'. Names are looked up again every 30 seconds."
+        description="'SCHEME://HOST[:PORT]' (a name, an IPv4 or a bracketed IPv6 address) or 'SCHEME+unix:///PATH'. "
+        "The scheme is 'http' (port 80 unless written), 'https' (443), 'fcgi' (9000), or without '+unix' also 'h2' "
+        "(443) and 'h2c' (80). Names are looked up again every 30 seconds."
     )
     name: Annotated[str, NAME] = Field(
         default="", description="What logs, statistics and the admin side call it; from the URL unless written."
@@ -196,7 +161,7 @@ class Backend(Settings):
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Pydantic: the JSON Schema with the short form in it."""
-        return _or_short(handler.resolve_ref_schema(handler(schema)), dict(URL.schema))
+        return or_short(handler.resolve_ref_schema(handler(schema)), dict(URL.schema))
 
     @property
     def location(self) -> Location:
@@ -323,6 +288,14 @@ class ClusterRules(Settings):
         default="client",
         description="The Host field that a backend gets: the client's, or host and port out of the backend's URL.",
     )
+    tls: BackendTls = Field(default=BackendTls(), description="TLS towards https and h2 backends.")
+    http2: BackendHttp2 = Field(default=BackendHttp2(), description="HTTP/2 towards h2 and h2c backends.")
+    fastcgi: FastCgi = Field(default=FastCgi(), description="What fcgi backends are told.")
+    proxy_protocol: Literal["v1", "v2"] | None = Field(
+        default=None,
+        description="Whether each connection to a backend begins with a PROXY protocol header that names the client, "
+        "and in which version. Connections are not kept then, since each is one client's.",
+    )
 
 
 class Cluster(ClusterRules):
@@ -331,6 +304,13 @@ class Cluster(ClusterRules):
     backends: tuple[Backend, ...] = Field(
         description="The servers: URLs, or {url, name, weight, capacity, role}. May be an empty list."
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Cluster:
+        """Called by pydantic when the settings themselves are right."""
+        if self.fastcgi.root is None and any(backend.location.protocol == "fcgi" for backend in self.backends):
+            raise ValueError("has fcgi backends and no 'fastcgi: {root: …}'; write the folder of the scripts there")
+        return self
 
 
 class Store(Settings):
