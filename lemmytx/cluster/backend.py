@@ -18,6 +18,7 @@ from zope.interface import implementer
 from lemmytx.addresses import Location
 from lemmytx.cluster.passive import Passive
 from lemmytx.cluster.traffic import Traffic
+from lemmytx.cluster.way import PLAIN, Way
 from lemmytx.interfaces import ICandidate
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker, Timed
@@ -63,6 +64,7 @@ class Backend:
     @ivar name: unique in its cluster.
     @ivar url: as configured, for people.
     @ivar role: C{active}, C{backup} or C{standby} (semantics of each in L{lemmytx.cluster.cluster}).
+    @ivar way: how it is spoken to.
     @ivar state: what an operator wants: C{ready}, C{drain}, C{disabled}.
     @ivar room: how many exchanges of this process it takes at one time, where it has a capacity: all of that, or this
         process's share.
@@ -75,7 +77,7 @@ class Backend:
 
     __slots__ = (
         "active", "addresses", "capacity", "changed", "connects", "failures", "idle", "location", "name", "network",
-        "passive", "pool", "reused", "role", "room", "state", "traffic", "url", "weight",
+        "passive", "pool", "reused", "role", "room", "state", "traffic", "url", "way", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -89,6 +91,7 @@ class Backend:
         weight: int = 1,
         capacity: int = 0,
         role: str = "active",
+        way: Way = PLAIN,
     ) -> None:
         self.name = name
         self.url = url
@@ -99,6 +102,7 @@ class Backend:
         self.weight = weight
         self.capacity = self.room = capacity
         self.role = role
+        self.way = way
         self.state = "ready"
         self.addresses: tuple[str, ...] = ()
         self.active = 0
@@ -147,6 +151,10 @@ class Backend:
             self.capacity, self.room = other.capacity, other.room
         self.role = other.role
         self.pool = other.pool
+        if self.way is not other.way:
+            # What was agreed upon on the connections that there are holds no more.
+            self.way = other.way
+            self.close_idle()
         passive = other.passive
         self.passive.configure(passive.max_fails, passive.fail_window, passive.retry_interval)
 

@@ -313,7 +313,7 @@ class Exchange:
         assert upstream is not None
         assert backend is not None
         if (
-            self._reused
+            (self._reused or upstream.refused)
             and not self.responded
             and self._retries().redial(self.head.method, upstream, self._replayable())
         ):
