@@ -23,6 +23,7 @@ from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
 from lemmytx.proxy.forward import Forwarding
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.router import Route, Router, Vhost
+from lemmytx.proxy.terms import Terms
 
 
 class CannotStart(Exception):
@@ -36,6 +37,7 @@ class Plan:
     @ivar added: backends that were not there before, with the names of their clusters. They are at work from the
         commit on, and had better know their addresses by then.
     @ivar removed: backends that are there no more from then on.
+    @ivar terms: of the listeners, by their endpoint descriptions.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Plan:
                 self.removed.extend(cluster.backends)
                 self._changes.append(cluster.dissolve)
         self.router = Router(build_vhost(vhost, self.clusters) for vhost in configuration.vhosts)
+        self.terms = {listener.endpoint: build_terms(listener) for listener in configuration.listeners}
 
     def _cluster(
         self, name: str, settings: model.Cluster, before: model.Cluster | None, present: Cluster | None
@@ -158,6 +161,18 @@ def _taking(backend: Backend, settings: Backend) -> Callable[[], None]:
 def build_forwarding(rules: model.Forwarding) -> Forwarding:
     """What backends are told about clients, as the configuration describes it."""
     return Forwarding(rules.x_forwarded, rules.forwarded, rules.via.encode() if rules.via else None, rules.request_id)
+
+
+def build_terms(listener: model.Listener) -> Terms:
+    """On what terms clients come in, as the configuration describes it."""
+    redirect = 443 if listener.redirect_https is True else int(listener.redirect_https)
+    return Terms(
+        listener.trusted_proxies,
+        None,
+        listener.speaks_http2,
+        listener.proxy_protocol,
+        redirect,
+    )
 
 
 def build_backend(backend: model.Backend, settings: model.Cluster, network: Network) -> Backend:

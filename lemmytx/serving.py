@@ -171,7 +171,7 @@ class Serving:
             description = settings.endpoint
             if description in self._doors or description not in descriptors:
                 continue
-            listener = Listener(resource, self.ticker, self.connections, settings.trusted_proxies)
+            listener = Listener(resource, self.ticker, self.connections, prepared.plan.terms[description])
             try:
                 port = await adopt(self._network, description, descriptors[description], listener)
             except CannotListen as error:
@@ -211,7 +211,7 @@ class Serving:
         gone = [self._doors.pop(description) for description in list(self._doors) if description not in wanted]
         self._doors.update(prepared.doors)
         for description, door in self._doors.items():
-            door.listener.configure(wanted[description].trusted_proxies)
+            door.listener.configure(prepared.plan.terms[description])
         for door in prepared.doors.values():
             if not self.connections.full:
                 door.listener.resume()

@@ -18,6 +18,7 @@ One deadline serves them all; L{Downstream.expired} tells by the state what it m
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.intake import Intake
 
 if TYPE_CHECKING:
+    from lemmytx.proxy.entrance import Entrance
     from lemmytx.proxy.listener import Listener
 
 log = Logger(namespace="lemmytx.proxy")
@@ -62,20 +64,25 @@ ANSWERS_A_TURN = 50
 class Downstream:
     """
     @ivar exchange: the one under way.
+    @ivar entrance: what the connection came through, if it did.
     @ivar peer: who the client is, for its next request.
     @ivar served: how many there were.
     """
 
     __slots__ = (
         "_behind", "_buffer", "_close", "_closing", "_draining", "_intake", "_lingering", "_looping", "_paused",
-        "_queued", "_stalled", "_taken", "_watched", "check_at", "deadline", "exchange", "listener", "peer", "served",
-        "transport",
+        "_queued", "_stalled", "_taken", "_watched", "check_at", "deadline", "entrance", "exchange", "listener", "peer",
+        "served", "transport",
     )  # fmt: skip
 
     transport: Any
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, entrance: Entrance | None = None) -> None:
+        """
+        @param entrance: what the connection came through, if it did.
+        """
         self.listener = listener
+        self.entrance = entrance
         self.transport = None
         self.peer: Peer = listener.nobody
         self.exchange: Exchange | None = None
@@ -101,7 +108,7 @@ class Downstream:
     def makeConnection(self, transport: Any) -> None:
         """A client has connected."""
         self.transport = transport
-        self.peer = self.listener.connected(self, transport)
+        self.peer = self.listener.connected(self, transport, self.entrance)
         self._set_deadline(self.listener.timeouts.header)
         if self.listener.draining:
             self.drain()
@@ -564,6 +571,10 @@ class Downstream:
         self.listener.resource.rejected(status, why, self.peer.client, head)
         self.transport.write(framing.rejection(status, head))
         self._linger()
+
+    def exchanges(self) -> Iterable[Exchange]:
+        """What is under way."""
+        return () if self.exchange is None else (self.exchange,)
 
     def drain(self) -> None:
         """

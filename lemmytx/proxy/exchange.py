@@ -54,6 +54,15 @@ if TYPE_CHECKING:
     from lemmytx.proxy.resource import ReverseProxyResource
 
 
+_HSTS = b"\r\nstrict-transport-security:"
+
+
+def _oblige(head: ResponseHead, line: bytes) -> None:
+    """Add Strict-Transport-Security, unless the backend has its own."""
+    if _HSTS not in head.block.lower():
+        head.block += line
+
+
 @implementer(IRequest)
 class Exchange:
     """
@@ -140,6 +149,9 @@ class Exchange:
             else:
                 self.request_id = forwarding.request_id(head)
                 self.client = forwarding.client(head, self.peer, self.peer.networks)
+            if self.peer.redirect:
+                self._redirect(self.peer.redirect)
+                return
             self.route = route = resource.router.find(head, self.client)
             self.vhost = route.vhost
             if route.cluster is None:
@@ -390,6 +402,8 @@ class Exchange:
         now = self.resource.ticker.seconds()
         self.first_byte = now - self.started
         self.sent = len(body)
+        if self.peer.hsts:
+            _oblige(head, self.peer.hsts)
         if ended:
             self._keep_upstream(reusable, now)
             self._end("ok", "", now)
@@ -559,6 +573,18 @@ class Exchange:
         self._drop_upstream(abandon=True)
         self.downstream.cut()
 
+    def _redirect(self, port: int) -> None:
+        """The same by HTTPS."""
+        head = self.head
+        if not head.host:
+            self._refuse(400, "redirect", "to be redirected to HTTPS, and names no host")
+            return
+        host = head.host if port == 443 else b"%b:%d" % (head.host, port)
+        target = head.target if head.target.startswith(b"/") else b"/"
+        # 301 may turn a POST into a GET (RFC 9110 §15.4.2), 308 may not, and old clients know only 301.
+        status = 301 if head.method in (b"GET", b"HEAD") else 308
+        self._refuse(status, "redirect", "", b"Location: https://%b%b\r\n" % (host, target))
+
     def _refuse(self, status: int, termination: str, why: str, fields: bytes = b"") -> None:
         """Answer ourselves."""
         self._let_go()
@@ -566,7 +592,7 @@ class Exchange:
         self.responded = True
         self.status = status
         self._end(termination, why)
-        self.downstream.reply(status, fields)
+        self.downstream.reply(status, fields + self.peer.hsts)
         self.downstream.finished()
 
     def _cut(self, termination: str, why: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory
 from twisted.logger import Logger
 from zope.interface import implementer
 
@@ -17,9 +17,11 @@ from lemmytx.net.ticker import Ticker
 from lemmytx.net.turns import Turns
 from lemmytx.proxy.downstream import Downstream
 from lemmytx.proxy.exchange import Exchange
-from lemmytx.proxy.forward import Forwarding, Networks, Peer
+from lemmytx.proxy.forward import Forwarding, Peer
+from lemmytx.proxy.terms import Terms
 
 if TYPE_CHECKING:
+    from lemmytx.proxy.entrance import Entrance
     from lemmytx.proxy.resource import ReverseProxyResource
 
 #: Seconds below the limit after which it is told again that it is reached.
@@ -151,6 +153,26 @@ class Connections:
         self.look()
 
 
+class Client(Protocol):
+    """
+    A connection, as its listener knows it: a downstream of HTTP/1.1 or HTTP/2, or what is still an entrance.
+
+    @ivar peer: who it is.
+    @ivar entrance: what it came through, if it did.
+    """
+
+    peer: Peer
+
+    def exchanges(self) -> Iterable[Exchange]:
+        """What is under way on it."""
+
+    def drain(self) -> None:
+        """Take no more requests; end when there are none left."""
+
+    def abort(self) -> None:
+        """The process ends: whatever is under way is over."""
+
+
 @implementer(IProtocolFactory)
 class Listener:
     """
@@ -160,37 +182,30 @@ class Listener:
     @ivar downstreams: the connections that there are.
     @ivar draining: whether they are all about to end; C{patient}: whether WebSockets among them are left alone.
     @ivar nobody: the peer of a connection that is not made yet.
+    @ivar terms: on which clients come in.
+    @ivar refusals: connections that did not become a downstream, by the reason.
     """
 
     def __init__(
-        self,
-        resource: ReverseProxyResource,
-        ticker: Ticker,
-        connections: Connections,
-        trusted: Networks = (),
-        scheme: bytes = b"http",
+        self, resource: ReverseProxyResource, ticker: Ticker, connections: Connections, terms: Terms | None = None
     ) -> None:
-        """
-        @param trusted: whose X-Forwarded-* are believed.
-        """
         self.resource = resource
         self.ticker = ticker
-        self.downstreams: set[Downstream] = set()
+        self.downstreams: set[Client] = set()
         self.draining = self.patient = False
         self.nobody = Peer("")
-        self._scheme = scheme
-        self._trusted: Networks = ()
+        self.refusals: dict[str, int] = {}
+        self.terms = Terms()
         self._forwarding: Forwarding | None = None
-        self.configure(trusted)
         self._connections = connections
+        self._handshakes = 0
         self._port: Any = None
+        self.configure(terms or self.terms)
 
-    def configure(self, trusted: Networks) -> None:
+    def configure(self, terms: Terms) -> None:
         """
-        Called when the resource has other limits, timeouts or rules of forwarding, and whenever others are trusted.
+        Called when the resource has other limits, timeouts or rules of forwarding, and whenever the terms are others.
         The connections live on; their next requests go by this.
-
-        @param trusted: whose X-Forwarded-* are believed from now on.
         """
         resource = self.resource
         self.limits = resource.limits
@@ -199,21 +214,27 @@ class Listener:
         self.header_size = self.limits.header_size
         self.headers = self.limits.headers
         self.keepalive = self.timeouts.keepalive
-        if trusted == self._trusted and resource.forwarding is self._forwarding:
+        if terms is self.terms and resource.forwarding is self._forwarding:
             return
-        self._trusted = trusted
+        self.terms = terms
         self._forwarding = resource.forwarding
         # Many clients can be behind few addresses.
         peers: dict[str, Peer] = {}
         for downstream in self.downstreams:
+            entrance = getattr(downstream, "entrance", None)
             address = downstream.peer.client
-            peer = peers.get(address)
+            peer = peers.get(address) if entrance is None else self._peer(address, entrance)
             if peer is None:
                 peer = peers[address] = self._peer(address)
             downstream.peer = peer
 
-    def _peer(self, address: str) -> Peer:
-        return self.resource.forwarding.peer(address, self._scheme, self._trusted)
+    def _peer(self, address: str, entrance: Entrance | None = None) -> Peer:
+        terms = self.terms
+        peer = self.resource.forwarding.peer(address, terms.scheme, terms.trusted)
+        peer.redirect = terms.redirect
+        if entrance is not None:
+            entrance.introduce(peer)
+        return peer
 
     def doStart(self) -> None:
         """Twisted: a port is about to use this factory."""
@@ -232,22 +253,53 @@ class Listener:
         if self._connections.full:
             self.pause()
 
-    def buildProtocol(self, addr: IAddress | None) -> Downstream:
+    def buildProtocol(self, addr: IAddress | None) -> IProtocol:
         """Twisted: somebody connects."""
-        return Downstream(self)
+        if self.terms.plain:
+            return Downstream(self)
+        from lemmytx.proxy.entrance import Entrance
 
-    def connected(self, downstream: Downstream, transport: Any) -> Peer:
-        """A downstream's transport is there: who is it?"""
-        self.downstreams.add(downstream)
+        return Entrance(self)
+
+    def connected(self, client: Client, transport: Any, entrance: Entrance | None = None) -> Peer:
+        """
+        A connection's transport is there: who is it?
+
+        @param entrance: what it was until now.
+        """
+        self.downstreams.add(client)
+        if entrance is not None:
+            self.downstreams.discard(entrance)
+            return self._peer(entrance.address, entrance)
         self._connections.came()
         address = getattr(transport.getPeer(), "host", None) or ""
         return self._peer(address)
 
-    def disconnected(self, downstream: Downstream) -> None:
-        """A downstream's connection is over."""
-        if downstream in self.downstreams:
-            self.downstreams.remove(downstream)
+    def disconnected(self, client: Client) -> None:
+        """A connection is over."""
+        if client in self.downstreams:
+            self.downstreams.remove(client)
             self._connections.left()
+
+    def refused(self, reason: str) -> None:
+        """A connection ends before it has become a downstream."""
+        self.refusals[reason] = self.refusals.get(reason, 0) + 1
+
+    def handshake_began(self, entrance: Entrance) -> None:
+        """One more handshake is under way. When there are too many, the next ones wait in the kernel's queue."""
+        entrance.handshaking = True
+        self._handshakes += 1
+        if self._handshakes >= self.terms.handshakes:
+            self.pause()
+
+    def handshake_ended(self, entrance: Entrance) -> None:
+        """It is over, in one way or the other. Harmless when there was none."""
+        if entrance.handshaking:
+            entrance.handshaking = False
+            full = self._handshakes >= self.terms.handshakes
+            self._handshakes -= 1
+            if full:
+                self.resume()
 
     def pause(self) -> None:
         """Accept nobody for now."""
@@ -256,6 +308,8 @@ class Listener:
 
     def resume(self) -> None:
         """Accept again; when there is no room, as soon as there is."""
+        if self._handshakes >= self.terms.handshakes:
+            return
         if self._port is not None and self._port.connected and not self._connections.full:
             self._port.startReading()
 
@@ -292,5 +346,9 @@ class Listener:
             exchange.request_broke(503, "shutdown", "still running timeouts.drain after its backend was removed")
 
     def _on(self, backends: Container[Backend]) -> list[Exchange]:
-        running = (downstream.exchange for downstream in self.downstreams)
-        return [exchange for exchange in running if exchange is not None and exchange.backend in backends]
+        return [
+            exchange
+            for downstream in self.downstreams
+            for exchange in downstream.exchanges()
+            if exchange.backend in backends
+        ]

@@ -12,6 +12,8 @@ from email.utils import formatdate
 #: Reason phrases (RFC 9110 §15; 431 and 511: RFC 6585), and one sentence for a person.
 TEXTS = {
     200: ("OK", "The proxy itself was asked and is there."),
+    301: ("Moved Permanently", "This is served by HTTPS."),
+    308: ("Permanent Redirect", "This is served by HTTPS."),
     400: ("Bad Request", "The request is not valid HTTP."),
     403: ("Forbidden", "The request is not allowed."),
     404: ("Not Found", "Nothing is configured for this host and path."),

@@ -37,6 +37,7 @@ from lemmytx.proxy.forward import Forwarding
 from lemmytx.proxy.listener import Connections, Listener
 from lemmytx.proxy.resource import Rejection, ReverseProxyResource
 from lemmytx.proxy.router import Route, Router, Vhost
+from lemmytx.proxy.terms import Terms
 
 _numbers = count(1000)
 _RESET = struct.pack("ii", 1, 0)
@@ -410,7 +411,7 @@ class ProxyCase(SynchronousTestCase):
         self.resource.record = self.log.append
         self.resource.reject_record = self.rejections.append
         self.connections = Connections(connections)
-        self.listener = Listener(self.resource, self.ticker, self.connections, trusted)
+        self.listener = Listener(self.resource, self.ticker, self.connections, Terms(trusted))
         self.door = Door()
         self.listener.listening(self.door)  # type: ignore[arg-type]  # a double
 

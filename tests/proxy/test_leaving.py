@@ -9,6 +9,7 @@ from lemmytx.model import Limits, Timeouts
 from lemmytx.proxy.downstream import LAST_REQUEST
 from lemmytx.proxy.forward import Forwarding
 from lemmytx.proxy.listener import Listener
+from lemmytx.proxy.terms import Terms
 from lemmytx.proxy.tunnel import FAREWELL
 from tests.proxy.rig import GET, OK, Door, End, ProxyCase, Wire, post, split
 from tests.websocket.made import CLOSE, TEXT, frame
@@ -559,7 +560,7 @@ class ConfigureTests(LeavingCase):
             limits or resource.limits,
             timeouts or resource.timeouts,
         )
-        self.listener.configure(trusted)  # type: ignore[arg-type]  # networks
+        self.listener.configure(Terms(trusted))  # type: ignore[arg-type]  # networks
 
     def asks(self, client: End, backend: End, request: bytes = GET) -> dict[bytes, bytes]:
         """
