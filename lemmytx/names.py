@@ -100,13 +100,16 @@ def _parse_root(value: object) -> str:
 
 
 def _parse_script(value: object) -> str:
-    if not isinstance(value, str) or not value or "/" in value or value in (".", "..") or _UNFIT.search(value):
-        raise ValueError(f"found {shown(value)}; write the name of a file, as in index.php")
+    name = value.removeprefix("/") if isinstance(value, str) else "/"
+    if "/" in name or name in (".", "..") or (value and not name) or _UNFIT.search(name):
+        raise ValueError(
+            f"found {shown(value)}; write the name of a file, as in index.php, or /index.php for all paths"
+        )
     return str(value)
 
 
 def _parse_suffix(value: object) -> str:
-    if not isinstance(value, str) or not _SUFFIX.match(value):
+    if not isinstance(value, str) or (value and not _SUFFIX.match(value)):
         raise ValueError(f"found {shown(value)}; write the end of a file's name, as in .php")
     return str(value)
 
@@ -120,8 +123,8 @@ REDIRECT = Rule(
     {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 1, "maximum": 65535}, REFERENCE]},
 )
 ROOT = Rule("absolute path", _parse_root, {"type": "string", "pattern": r"^/|\$\{"})
-SCRIPT = Rule("file name", _parse_script, {"type": "string", "minLength": 1})
-SUFFIX = Rule("suffix", _parse_suffix, {"type": "string", "pattern": r"^\.|\$\{"})
+SCRIPT = Rule("file name", _parse_script, {"type": "string"})
+SUFFIX = Rule("suffix", _parse_suffix, {"type": "string", "pattern": r"^$|^\.|\$\{"})
 PIN = Rule("pin", _parse_pin, {"type": "string", "pattern": r"^(sha256/)?[A-Za-z0-9+/]{43}=$|\$\{"})
 VARIABLE = Rule("variable", _parse_variable, {"type": "string", "pattern": "^[A-Z][A-Z0-9_]*$"})
 SERVER_NAME = Rule("host", _parse_server_name, {"type": "string", "minLength": 1})

@@ -127,6 +127,10 @@ class Statistics:
         }
         if workers:
             facts["workers"] = workers
+        if snapshot.refusals:
+            facts["refusals"] = snapshot.refusals
+        if snapshot.certificates:
+            facts["certificates"] = list(snapshot.certificates.values())
         return (
             f'{json.dumps(facts | _counted(whole))[:-1]}, "unrouted": {json.dumps(_counted(snapshot.unrouted))},'
             f' "removed": {json.dumps(_totals(snapshot.removed))},'

@@ -53,7 +53,9 @@ class FastCgi(Settings):
     )
     index: Annotated[str, SCRIPT] = Field(default="index.php", description="The script for paths that name none.")
     split: Annotated[str, SUFFIX] = Field(
-        default=".php", description="How the name of a script ends; what follows it in a path is PATH_INFO."
+        default=".php",
+        description="How the name of a script ends; what follows it in a path is PATH_INFO. Empty: there are no "
+        "scripts, and the program gets the whole path as PATH_INFO.",
     )
     params: dict[Annotated[str, VARIABLE], str] = Field(
         default_factory=dict, description="More variables for the script, as in {APP_ENV: production}."

@@ -22,7 +22,8 @@ _STATES = ("ready", "drain", "disabled")
 _HEALTHS = ("up", "going_up", "unknown", "going_down", "down", "ejected")
 
 
-def _add(counts: dict[Any, int], others: Mapping[Any, int]) -> None:
+def add_up(counts: dict[Any, int], others: Mapping[Any, int]) -> None:
+    """Add the others to these, name by name."""
     for name, number in others.items():
         counts[name] = counts.get(name, 0) + number
 
@@ -52,7 +53,7 @@ class Figures:
             self.traffic.add(other.traffic)
         if other.count and not past:
             self.count += other.count
-            _add(self.statuses, other.statuses)
+            add_up(self.statuses, other.statuses)
 
 
 class BackendFigures:
@@ -101,7 +102,7 @@ class BackendFigures:
         """Add those of the same backend in another process."""
         self.state = max(self.state, other.state, key=_STATES.index)
         self.health = max(self.health, other.health, key=_HEALTHS.index)
-        _add(self.healths, other.healths)
+        add_up(self.healths, other.healths)
         self.capacity = other.capacity
         self.active += other.active
         self.idle += other.idle
@@ -111,7 +112,7 @@ class BackendFigures:
         """Add only what the other has counted since its start."""
         self.connects += other.connects
         self.reused += other.reused
-        _add(self.failures, other.failures)
+        add_up(self.failures, other.failures)
         self.traffic.add(other.traffic)
 
     def copy(self) -> BackendFigures:
@@ -161,9 +162,14 @@ class Snapshot:
     @ivar unrouted: requests that no vhost is for, and those that were no HTTP.
     @ivar vhosts: by name, in the order of the configuration.
     @ivar clusters: the same.
+    @ivar refusals: by endpoint description: connections that ended before HTTP began, by the reason.
+    @ivar certificates: by file: what there is to know of each that listeners show (names, expiry, problems).
     """
 
-    __slots__ = ("clusters", "downstreams", "exchanges", "pid", "removed", "unrouted", "uptime", "vhosts")
+    __slots__ = (
+        "certificates", "clusters", "downstreams", "exchanges", "pid", "refusals", "removed", "unrouted", "uptime",
+        "vhosts",
+    )  # fmt: skip
 
     def __init__(self, pid: int = 0) -> None:
         self.pid = pid
@@ -174,3 +180,5 @@ class Snapshot:
         self.unrouted = Figures()
         self.vhosts: dict[str, Figures] = {}
         self.clusters: dict[str, ClusterFigures] = {}
+        self.refusals: dict[str, dict[str, int]] = {}
+        self.certificates: dict[str, dict[str, Any]] = {}

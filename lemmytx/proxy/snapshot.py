@@ -23,7 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from lemmytx.cluster.traffic import Traffic
-from lemmytx.proxy.figures import BackendFigures, ClusterFigures, Figures, Snapshot
+from lemmytx.proxy.figures import BackendFigures, ClusterFigures, Figures, Snapshot, add_up
 from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.statistics import UNROUTED, Recent
@@ -75,6 +75,8 @@ async def take(
     recent: Recent,
     clock: IReactorTime,
     removed: Traffic | None = None,
+    refusals: Mapping[str, Mapping[str, int]] | None = None,
+    certificates: Iterable[Mapping[str, Any]] = (),
 ) -> Snapshot:
     """
     Of what this process serves.
@@ -98,6 +100,10 @@ async def take(
                 await slices.turn()
             figures.backends[backend.name] = BackendFigures.of(backend)
         snapshot.clusters[cluster.name] = figures
+    for endpoint, reasons in (refusals or {}).items():
+        snapshot.refusals[endpoint] = dict(reasons)
+    for certificate in certificates:
+        snapshot.certificates[certificate["file"]] = dict(certificate)
     snapshot.uptime = recent.uptime
     snapshot.downstreams = connections.count
     snapshot.exchanges = resource.exchanges
@@ -119,7 +125,13 @@ def _adding(whole: Snapshot, other: Snapshot, past: bool = False) -> Iterator[No
 
     @param past: only what has been counted, of a process that is gone.
     """
+    for endpoint, reasons in other.refusals.items():
+        add_up(whole.refusals.setdefault(endpoint, {}), reasons)
     if not past:
+        for file, certificate in other.certificates.items():
+            # All workers read the same files; one that could not shows its trouble.
+            if file not in whole.certificates or certificate.get("problem"):
+                whole.certificates[file] = certificate
         whole.uptime = max(whole.uptime, other.uptime)
         whole.downstreams += other.downstreams
         whole.exchanges += other.exchanges
@@ -276,6 +288,10 @@ def _entries(snapshot: Snapshot) -> Iterator[str]:
     facts["removed"] = _from_traffic(snapshot.removed)
     facts["unrouted"] = _from_figures(snapshot.unrouted)
     yield _dumps(["f", facts])
+    for endpoint, reasons in snapshot.refusals.items():
+        yield _dumps(["r", endpoint, reasons])
+    for certificate in snapshot.certificates.values():
+        yield _dumps(["t", certificate])
     for name, figures in snapshot.vhosts.items():
         yield _dumps(["v", name, _from_figures(figures)])
     for name, cluster in snapshot.clusters.items():
@@ -323,6 +339,10 @@ def from_pieces(found: Iterable[bytes]) -> Snapshot:
                 cluster.backends[entry[1]] = _to_backend(entry[2])
             elif kind == "c":
                 cluster = snapshot.clusters[entry[1]] = ClusterFigures(entry[2], entry[3])
+            elif kind == "r":
+                snapshot.refusals[entry[1]] = entry[2]
+            elif kind == "t":
+                snapshot.certificates[entry[1]["file"]] = entry[1]
             else:
                 _to_facts(snapshot, entry[1])
     if not last:
