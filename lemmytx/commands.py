@@ -45,7 +45,10 @@ class Forget(amp.Command):
 
 
 class Part(amp.Command):
-    """A part of a pickled L{lemmytx.model.Configuration}. The pipe is private to the two processes."""
+    """
+    A part of a pickled pair: a L{lemmytx.model.Configuration}, and the secret that session tickets are made with. The
+    pipe is private to the two processes.
+    """
 
     arguments = [(b"data", amp.String())]
 

@@ -82,6 +82,7 @@ class Crew:
         self._reactor_name = reactor_name
         self._count = count
         self._board = Board()
+        self._secret = os.urandom(48)
         self._workers: dict[int, Worker] = {}
         self._waiting: dict[int, Any] = {}
         self._in_a_row: dict[int, int] = {}
@@ -117,7 +118,7 @@ class Crew:
 
         @raise CannotStart: one of them cannot. Nothing has changed then.
         """
-        message = (pickle.dumps(configuration), list(folders))
+        message = (pickle.dumps((configuration, self._secret)), list(folders))
         known = {endpoint: list(numbers) for endpoint, numbers in descriptors.items()}
         asked = [worker for worker in self._present() if worker.told and not worker.leaving]
         self._next = (configuration, message, known, asked)

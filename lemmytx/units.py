@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -144,6 +144,11 @@ class Rule:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         """Pydantic: how to describe it."""
         return dict(self.schema)
+
+
+def or_none(rule: Rule) -> Rule:
+    """The same for a setting that may be null, which means that it is left out."""
+    return replace(rule, schema={"anyOf": [rule.schema, {"type": "null"}]})
 
 
 def _within(number: float, least: float, most: float, unit: str, value: object) -> None:

@@ -8,14 +8,14 @@ so that a typo in one place does not hide a dangling reference in another.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pydantic import ValidationError
 
 from lemmytx.addresses import parse_host, parse_url
 from lemmytx.config.problems import Path, nearest
 from lemmytx.config.reader import Document
-from lemmytx.model import Admin, Scheduler, Token
+from lemmytx.model import Admin, Configuration, Scheduler, Token
 from lemmytx.patterns import check_match, check_path
 from lemmytx.units import shown
 
@@ -30,6 +30,9 @@ SchedulerCheck = Callable[[str, Mapping[str, object]], str | None]
 
 #: May the admin side be opened at this endpoint with these tokens?
 AdminCheck = Callable[[str, tuple[Token, ...]], str | None]
+
+#: Can the files be used that a configuration names? What is wrong with them, each with its setting.
+FilesCheck = Callable[[Configuration], Iterable[tuple[Path, str]]]
 
 # Port 0 is another one each time: the system chooses.
 _ANY_PORT = re.compile(r"tcp6?:(port=)?0+(:|\Z)")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -84,16 +85,20 @@ def reference() -> str:
     parts.append("## Not yet\n")
     parts.append(
         f"These settings are known and refused with a plain text until the feature is there: {known}; of a cluster "
-        f"{inner}. So are backends by `https` and `fcgi`.\n"
+        f"{inner}.\n"
     )
     return "\n".join(parts)
 
 
 def _plain(annotation: Any) -> Any:
-    """An annotation without what is hung on it."""
-    while get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
-    return annotation
+    """An annotation without what is hung on it, and without the L{None} that it may be instead."""
+    while True:
+        if get_origin(annotation) is Annotated:
+            annotation = get_args(annotation)[0]
+        elif get_origin(annotation) in (Union, UnionType) and type(None) in get_args(annotation):
+            annotation = next(each for each in get_args(annotation) if each is not type(None))
+        else:
+            return annotation
 
 
 def _is_section(annotation: Any) -> bool:

@@ -35,6 +35,7 @@ def load(
     check_plugins: checks.PluginsCheck | None = None,
     check_admin: checks.AdminCheck | None = None,
     environment: Mapping[str, str] | None = None,
+    check_files: checks.FilesCheck | None = None,
 ) -> Configuration:
     """
     Reads a file. The checks are for what this layer must not know; they return what is wrong, for the user.
@@ -45,6 +46,7 @@ def load(
     @param check_plugins: for the folders that C{plugins} names; called once, before any check of a scheduler.
     @param check_admin: for the admin side's endpoint and tokens, once each is right in itself.
     @param environment: for references; the process's own unless given.
+    @param check_files: for the files that the settings name, once all settings are right in themselves.
     @raise ConfigurationError: with everything that is wrong, a file that cannot be read included.
     """
     file = os.fspath(path)
@@ -54,7 +56,7 @@ def load(
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError([Problem(file, 0, "", f"cannot be read: {why}")]) from None
-    return read(raw, file, check_endpoint, check_scheduler, check_plugins, check_admin, environment)
+    return read(raw, file, check_endpoint, check_scheduler, check_plugins, check_admin, environment, check_files)
 
 
 def read(
@@ -65,6 +67,7 @@ def read(
     check_plugins: checks.PluginsCheck | None = None,
     check_admin: checks.AdminCheck | None = None,
     environment: Mapping[str, str] | None = None,
+    check_files: checks.FilesCheck | None = None,
 ) -> Configuration:
     """
     Like L{load}, for text that is already at hand.
@@ -103,6 +106,10 @@ def read(
                 document.refuse(path, _text(path, details))
     if document.problems:
         raise ConfigurationError(_once(document))
+    for path, text in () if check_files is None else check_files(configuration):
+        document.refuse(path, text)
+    if document.problems:
+        raise ConfigurationError(_once(document))
     return configuration
 
 
@@ -121,7 +128,8 @@ def _text(path: Path, details: ErrorDetails) -> str:
         return f"no such setting{nearest(str(path[-1]), settings_at(path[:-1]))}"
     if kind == "missing":
         meaning = settings_at(path[:-1])[str(path[-1])].partition(". ")[0].rstrip(".")
-        return f"is missing: {meaning[:1].lower()}{meaning[1:]}"
+        abbreviation = meaning[:2].isupper()
+        return f"is missing: {meaning if abbreviation else meaning[:1].lower() + meaning[1:]}"
     if path[:2] == ("admin", "tokens") and len(path) == 3 and isinstance(details["input"], str):
         found = "text (not shown, it may be a token)"
     if kind in _WANTED:

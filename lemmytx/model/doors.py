@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from lemmytx.addresses import NETWORK, Network
 from lemmytx.model.settings import LONG, Settings
 from lemmytx.names import REDIRECT
-from lemmytx.units import FLAG, count, duration
+from lemmytx.units import FLAG, count, duration, or_none
 
 File = Annotated[str, Field(min_length=1)]
 
@@ -90,7 +90,7 @@ class Listener(Settings):
         "'tcp:8080:interface=127.0.0.1', 'tcp6:8080' or 'unix:/run/lemmy.sock'."
     )
     tls: Tls | None = Field(default=None, description="TLS, with these certificates.")
-    http2: Annotated[bool | None, FLAG] = Field(
+    http2: Annotated[bool | None, or_none(FLAG)] = Field(
         default=None,
         description="Whether HTTP/2 is spoken. Over TLS the client chooses (ALPN), and it is spoken unless this is "
         "false; without TLS only if this is true, with clients that begin with it (prior knowledge).",

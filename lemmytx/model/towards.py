@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from lemmytx.model.settings import Settings
 from lemmytx.names import PIN, ROOT, SCRIPT, SERVER_NAME, SUFFIX, VARIABLE
-from lemmytx.units import FLAG, count, size
+from lemmytx.units import FLAG, count, or_none, size
 
 File = Annotated[str, Field(min_length=1)]
 
@@ -22,7 +22,7 @@ class BackendTls(Settings):
     verify: Annotated[bool, FLAG] = Field(
         default=True, description="Whether a backend has to show a valid certificate for its name."
     )
-    name: Annotated[str | None, SERVER_NAME] = Field(
+    name: Annotated[str | None, or_none(SERVER_NAME)] = Field(
         default=None,
         description="The name that the certificate must have, and that is asked for (SNI); the URL's host unless "
         "written.",
@@ -48,7 +48,7 @@ class BackendTls(Settings):
 class FastCgi(Settings):
     """FastCGI backends: what a program behind them, as php-fpm, needs to know."""
 
-    root: Annotated[str | None, ROOT] = Field(
+    root: Annotated[str | None, or_none(ROOT)] = Field(
         default=None, description="The folder of the scripts, as the backend sees it. Needed for fcgi backends."
     )
     index: Annotated[str, SCRIPT] = Field(default="index.php", description="The script for paths that name none.")

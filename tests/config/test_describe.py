@@ -74,7 +74,7 @@ access_log: {format: "${FORMAT:-json}"}
             ("clusters: {a: {}}", "$.clusters.a"),
             ("clusters: {a: {backends: [7]}}", "$.clusters.a.backends[0]"),
             ("clusters: {a: {backends: [{weight: 2}]}}", "$.clusters.a.backends[0]"),
-            ("clusters: {a: {backends: ['https://x']}}", "$.clusters.a.backends[0]"),
+            ("clusters: {a: {backends: ['ftp://x']}}", "$.clusters.a.backends[0]"),
             ("clusters: {a: {backends: [], max_ejected: 0.5}}", "$.clusters.a.max_ejected"),
             ("clusters: {a: {backends: [], scheduler: {pace: 3}}}", "$.clusters.a.scheduler"),
             ("vhosts: [{hosts: [a.example]}]", "$.vhosts[0]"),
@@ -171,7 +171,7 @@ class DefaultsTests(SynchronousTestCase):
         web = data["clusters"]["web"]
         for name in ("defaults", "store", "admin", "access_log", "limits", "timeouts", "forwarding"):
             self.names(data[name], type(getattr(Configuration(), name)), name)
-        for name in ("retry", "timeouts", "pool"):
+        for name in ("retry", "timeouts", "pool", "tls", "http2", "fastcgi"):
             self.names(web[name], type(getattr(Configuration().defaults, name)), name)
             self.names(data["defaults"][name], type(getattr(Configuration().defaults, name)), name)
         self.names(web, Cluster, "cluster")

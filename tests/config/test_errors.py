@@ -297,7 +297,8 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
             "as they came",
             "12: clusters.web.backends[8].url: found 'http+unix://run/app.sock'; write three slashes and a path, as in "
             "'http+unix:///run/app.sock'",
-            "13: clusters.web.backends[9].url: found 'ftp://f'; the scheme is 'http' or 'http+unix'",
+            "13: clusters.web.backends[9].url: found 'ftp://f'; the scheme is one of http, https, h2, h2c, fcgi, "
+            "http+unix, https+unix, fcgi+unix",
             "14: clusters.web.backends[10].url: found 'http://[::1'; write host and port after the slashes, as in "
             "'http://10.0.0.1:8080'",
             "14: clusters.web.backends[10].name: found 'a/b'; write a name of up to 100 letters, digits and _ . : @ "
@@ -305,8 +306,8 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
             "15: clusters.web.backends[11].url: found an empty list; write a URL, as in 'http://10.0.0.1:8080'",
             "15: clusters.web.backends[11].name: found 7; write a name of up to 100 letters, digits and _ . : @ [ ] -",
             "16: clusters.web.backends[12]: found 7; write a mapping: settings with their values",
-            "17: clusters.web.backends[13].url: is missing: 'http://HOST[:PORT]' (a name, an IPv4 or a bracketed IPv6 "
-            "address; port 80 unless written) or 'http+unix:///PATH'",
+            "17: clusters.web.backends[13].url: is missing: 'SCHEME://HOST[:PORT]' (a name, an IPv4 or a bracketed "
+            "IPv6 address) or 'SCHEME+unix:///PATH'",
             "18: clusters.a/b: found 'a/b'; write a name of up to 100 letters, digits and _ . : @ [ ] -",
             "19: clusters.x.scheduler: found an empty list; write a mapping: settings with their values",
             "19: clusters.x.timeouts: found 4; write a mapping: settings with their values",
@@ -342,9 +343,6 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
         workers: all
         listeners:
           - endpoint: tcp:1
-            tls: {certificates: [certs/]}
-            http2: true
-            proxy_protocol: true
         vhosts:
           - hosts: ["*"]
             routes:
@@ -356,39 +354,103 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
             sticky_offline: true
             queue: {limit: 1}
             buckets: {}
-            tls: {}
-            fastcgi: {}
-            backends: ["https://a", {url: "fcgi://b"}, "fcgi+unix:///c"]
+            backends: []
         defaults: {slow_start: 10}
         store: {type: redis, url: x, prefix: lemmy, vhost_refresh_rate: 5}
         access_log: {format: haproxy}
         """,
         [
             "1: workers: found 'all'; write a whole number from 1 to 64, or auto: one per core",
-            "4: listeners[0].tls: not available in this version of lemmytx",
-            "5: listeners[0].http2: not available in this version of lemmytx",
-            "6: listeners[0].proxy_protocol: not available in this version of lemmytx",
-            "10: vhosts[0].routes[0].bucket: not available in this version of lemmytx",
-            "10: vhosts[0].routes[0].pin: not available in this version of lemmytx",
-            "13: clusters.web.health_check: not available in this version of lemmytx",
-            "14: clusters.web.sticky: not available in this version of lemmytx",
-            "15: clusters.web.sticky_offline: not available in this version of lemmytx",
-            "16: clusters.web.queue: not available in this version of lemmytx",
-            "17: clusters.web.buckets: not available in this version of lemmytx",
-            "18: clusters.web.tls: not available in this version of lemmytx",
-            "19: clusters.web.fastcgi: not available in this version of lemmytx",
-            "20: clusters.web.backends[0]: https:// is not available in this version of lemmytx; write http:// or "
-            "http+unix://",
-            "20: clusters.web.backends[2]: fcgi+unix:// is not available in this version of lemmytx; write http:// or "
-            "http+unix://",
-            "20: clusters.web.backends[1].url: fcgi:// is not available in this version of lemmytx; write http:// or "
-            "http+unix://",
-            "21: defaults.slow_start: not available in this version of lemmytx",
-            "22: store.url: not available in this version of lemmytx",
-            "22: store.prefix: not available in this version of lemmytx",
-            "22: store.vhost_refresh_rate: not available in this version of lemmytx",
-            "22: store.type: 'redis' is not available in this version of lemmytx",
-            "23: access_log.format: 'haproxy' is not available in this version of lemmytx",
+            "7: vhosts[0].routes[0].bucket: not available in this version of lemmytx",
+            "7: vhosts[0].routes[0].pin: not available in this version of lemmytx",
+            "10: clusters.web.health_check: not available in this version of lemmytx",
+            "11: clusters.web.sticky: not available in this version of lemmytx",
+            "12: clusters.web.sticky_offline: not available in this version of lemmytx",
+            "13: clusters.web.queue: not available in this version of lemmytx",
+            "14: clusters.web.buckets: not available in this version of lemmytx",
+            "16: defaults.slow_start: not available in this version of lemmytx",
+            "17: store.url: not available in this version of lemmytx",
+            "17: store.prefix: not available in this version of lemmytx",
+            "17: store.vhost_refresh_rate: not available in this version of lemmytx",
+            "17: store.type: 'redis' is not available in this version of lemmytx",
+            "18: access_log.format: 'haproxy' is not available in this version of lemmytx",
+        ],
+    ),
+    (
+        "doors_in",
+        """\
+        listeners:
+          - endpoint: tcp:1
+            tls: {}
+            http2: maybe
+          - endpoint: tcp:2
+            proxy_protocol: true
+          - endpoint: tcp:3
+            tls:
+              certificates: []
+              minimum_version: 1.2
+              preset: old
+              client_auth: never
+              ticket_rotation: 1
+              handshakes: 0
+              hsts: {}
+          - endpoint: tcp:4
+            tls: {certificates: [a.pem], client_crl: crl.pem}
+          - endpoint: tcp:5
+            tls: {certificates: [a.pem]}
+            redirect_https: true
+          - {endpoint: "tcp:6", redirect_https: 70000}
+        """,
+        [
+            "3: listeners[0].tls.certificates: is missing: PEM files with chain and key, in one file or in two side by "
+            "side, or folders of them",
+            "4: listeners[0].http2: found 'maybe'; write true or false",
+            "5: listeners[1]: has 'proxy_protocol' without 'trusted_proxies'; write whose headers are believed",
+            "9: listeners[2].tls.certificates: found an empty list; write at least one",
+            "10: listeners[2].tls.minimum_version: found 1.2; write '1.2' or '1.3'",
+            "11: listeners[2].tls.preset: found 'old'; write 'intermediate' or 'modern'",
+            "12: listeners[2].tls.client_auth: found 'never'; write 'required' or 'optional'",
+            "13: listeners[2].tls.ticket_rotation: found 1; write from 60 to 604800 seconds",
+            "14: listeners[2].tls.handshakes: found 0; write from 1 to 1000000",
+            "15: listeners[2].tls.hsts.max_age: is missing: for how long, as in 365d",
+            "17: listeners[3].tls: has 'client_crl' without 'client_ca'; write the file of the authorities too",
+            "18: listeners[4]: has both 'redirect_https' and 'tls'; who comes to this listener is on HTTPS already",
+            "21: listeners[5].redirect_https: found 70000; write true, false, or the port of HTTPS",
+        ],
+    ),
+    (
+        "doors_out",
+        """\
+        clusters:
+          web:
+            backends: ["fcgi://a", "h2+unix:///a", "https://b"]
+            tls: {key: a.key}
+            http2: {streams: 0}
+            proxy_protocol: v3
+          php:
+            backends: ["fcgi://a"]
+          other:
+            backends: []
+            tls: {pin: [abc], name: "a b", minimum_version: "1.1"}
+            fastcgi: {root: srv, index: a/b, split: php, params: {HTTP_PROXY: x, "a-b": y}}
+        """,
+        [
+            "3: clusters.web.backends[1].url: found 'h2+unix:///a'; the scheme is one of http, https, h2, h2c, fcgi, "
+            "http+unix, https+unix, fcgi+unix",
+            "4: clusters.web.tls: has 'key' without 'certificate'",
+            "5: clusters.web.http2.streams: found 0; write from 1 to 10000",
+            "6: clusters.web.proxy_protocol: found 'v3'; write 'v1' or 'v2'",
+            "7: clusters.php: has fcgi backends and no 'fastcgi: {root: …}'; write the folder of the scripts there",
+            "11: clusters.other.tls.name: found 'a b'; that is not a host name, as in shop.example",
+            "11: clusters.other.tls.pin[0]: found 'abc'; write the SHA-256 of the public key (its DER form) in base64",
+            "11: clusters.other.tls.minimum_version: found '1.1'; write '1.2' or '1.3'",
+            "12: clusters.other.fastcgi.root: found 'srv'; write an absolute path, as in /srv/app",
+            "12: clusters.other.fastcgi.index: found 'a/b'; write the name of a file, as in index.php, or /index.php "
+            "for all paths",
+            "12: clusters.other.fastcgi.split: found 'php'; write the end of a file's name, as in .php",
+            "12: clusters.other.fastcgi.params.HTTP_PROXY: found 'HTTP_PROXY'; write the name of a variable, as in "
+            "APP_ENV",
+            "12: clusters.other.fastcgi.params.a-b: found 'a-b'; write the name of a variable, as in APP_ENV",
         ],
     ),
     ("store", "store: {type: etcd}\n", ["1: store.type: found 'etcd'; write 'memory'"]),
