@@ -17,8 +17,13 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-#: What is compiled: the codec, the calls on sockets, and the lines of the access log.
-MODULES = ("lemmytx.http1._compiled", "lemmytx.net._calls", "lemmytx.proxy._access_line")
+#: What is compiled: the codec, header compression, the calls on sockets, and the lines of the access log.
+MODULES = (
+    "lemmytx.http1._compiled",
+    "lemmytx.http2._hpack_compiled",
+    "lemmytx.net._calls",
+    "lemmytx.proxy._access_line",
+)
 
 
 def _path(module: str) -> str:

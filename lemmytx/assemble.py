@@ -9,16 +9,21 @@ of it: clusters go by their names, backends by their addresses, vhosts by their 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lemmytx import model
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.multiplexed import Multiplexed
 from lemmytx.cluster.passive import Passive
 from lemmytx.cluster.traffic import Traffic
+from lemmytx.cluster.way import PLAIN, Way
+from lemmytx.fastcgi.parameters import Application
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
+from lemmytx.net.tls.client import ALPN, ClientTls
+from lemmytx.net.tls.server import BadTls, ServerTls
 from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
 from lemmytx.proxy.forward import Forwarding
 from lemmytx.proxy.resource import ReverseProxyResource
@@ -47,11 +52,15 @@ class Plan:
         network: Network,
         before: tuple[model.Configuration, ReverseProxyResource] | None = None,
         portion: Callable[[int], int] | None = None,
+        terms: Mapping[str, Terms] | None = None,
+        secret: bytes = b"",
     ) -> None:
         """
         @param folders: of drop-in plugins, absolute.
         @param before: what is at work.
         @param portion: how much of a backend's capacity is this process's; L{None}: all of it.
+        @param terms: of the listeners that are at work, by their endpoint descriptions.
+        @param secret: what all processes of the instance have in common; session tickets are made with it.
         @raise CannotStart: with all that is wrong.
         """
         self.configuration = configuration
@@ -59,6 +68,8 @@ class Plan:
         self.removed: list[Backend] = []
         self._network = network
         self._portion = portion
+        self._present_terms = terms or {}
+        self._secret = secret
         self._before = () if before is None else before[1].vhosts
         self._changes: list[Callable[[], None]] = []
         try:
@@ -81,12 +92,39 @@ class Plan:
                 self.removed.extend(cluster.backends)
                 self._changes.append(cluster.dissolve)
         self.router = Router(build_vhost(vhost, self.clusters) for vhost in configuration.vhosts)
-        self.terms = {listener.endpoint: build_terms(listener) for listener in configuration.listeners}
+        known = {listener.endpoint: listener for listener in old.listeners}
+        self.terms = {}
+        wrong: list[str] = []
+        for listener in configuration.listeners:
+            present_terms, former = self._present_terms.get(listener.endpoint), known.get(listener.endpoint)
+            try:
+                self.terms[listener.endpoint] = self._listener(listener, former, present_terms)
+            except BadTls as error:
+                wrong.extend(f"{listener.endpoint}: {problem}" for problem in error.problems)
+        if wrong:
+            raise ValueError("\n".join(wrong))
+
+    def _listener(self, settings: model.Listener, before: model.Listener | None, present: Terms | None) -> Terms:
+        """On what terms clients come in. What has certificates stays the same if its settings do, and reads anew."""
+        if settings.tls is None:
+            return build_terms(settings, None)
+        http2 = settings.speaks_http2
+        if (
+            present is not None
+            and present.tls is not None
+            and before is not None
+            and (before.tls, before.speaks_http2) == (settings.tls, http2)
+        ):
+            self._changes.append(present.tls.reload)
+            return build_terms(settings, present.tls)
+        protocols = ("h2", "http/1.1") if http2 else ("http/1.1",)
+        return build_terms(settings, ServerTls(settings.tls, protocols, self._secret))
 
     def _cluster(
         self, name: str, settings: model.Cluster, before: model.Cluster | None, present: Cluster | None
     ) -> Cluster:
         if present is not None and settings == before:
+            self._changes.extend({backend.way.tls.reload for backend in present.backends if backend.way.tls})
             return present
         if present is None or before is None or settings.scheduler != before.scheduler:
             scheduler: Any = build_scheduler(
@@ -94,7 +132,11 @@ class Plan:
             )
         else:
             scheduler = present.scheduler
-        backends = [build_backend(backend, settings, self._network) for backend in settings.backends]
+        ways = build_ways(settings)
+        backends = [
+            build_backend(backend, settings, self._network, ways[backend.location.protocol])
+            for backend in settings.backends
+        ]
         if self._portion is not None:
             for backend in backends:
                 backend.room = self._portion(backend.capacity)
@@ -163,31 +205,71 @@ def build_forwarding(rules: model.Forwarding) -> Forwarding:
     return Forwarding(rules.x_forwarded, rules.forwarded, rules.via.encode() if rules.via else None, rules.request_id)
 
 
-def build_terms(listener: model.Listener) -> Terms:
+def build_terms(listener: model.Listener, tls: ServerTls | None) -> Terms:
     """On what terms clients come in, as the configuration describes it."""
-    redirect = 443 if listener.redirect_https is True else int(listener.redirect_https)
-    return Terms(
-        listener.trusted_proxies,
-        None,
-        listener.speaks_http2,
-        listener.proxy_protocol,
-        redirect,
-    )
+    terms = Terms(listener.trusted_proxies, tls, listener.speaks_http2, listener.proxy_protocol)
+    terms.redirect = 443 if listener.redirect_https is True else int(listener.redirect_https)
+    if listener.tls is not None:
+        terms.handshakes = listener.tls.handshakes
+        terms.handshake_timeout = listener.tls.handshake_timeout
+        terms.hsts = build_hsts(listener.tls.hsts)
+    return terms
 
 
-def build_backend(backend: model.Backend, settings: model.Cluster, network: Network) -> Backend:
+def build_hsts(settings: model.Hsts | None) -> bytes:
+    """The line for responses (RFC 6797 §6.1)."""
+    if settings is None:
+        return b""
+    parts = [b"max-age=%d" % settings.max_age]
+    if settings.include_subdomains:
+        parts.append(b"includeSubDomains")
+    if settings.preload:
+        parts.append(b"preload")
+    return b"Strict-Transport-Security: %b\r\n" % b"; ".join(parts)
+
+
+def build_ways(settings: model.Cluster) -> dict[str, Way]:
+    """
+    How the backends of a cluster are spoken to, by their protocols, as the configuration describes it.
+
+    @raise ValueError: there are files that cannot be used, with a text for the user.
+    """
+    protocols = {backend.location.protocol for backend in settings.backends}
+    proxy = settings.proxy_protocol
+    ways = {}
+    secured = protocols & set(ALPN)
+    tls = ClientTls(settings.tls, secured) if secured else None
+    for protocol in protocols:
+        application = None
+        if protocol == "fcgi":
+            told = settings.fastcgi
+            assert told.root is not None  # the model sees to that
+            application = Application.build(told.root, told.index, told.split, told.params.items(), told.buffer)
+        usual = protocol == "http" and proxy is None
+        ways[protocol] = PLAIN if usual else Way(protocol, tls if protocol in secured else None, application, proxy)
+    return ways
+
+
+def build_backend(backend: model.Backend, settings: model.Cluster, network: Network, way: Way = PLAIN) -> Backend:
     """A backend as the configuration describes it."""
-    return Backend(
-        backend.name,
-        backend.location.url,
-        backend.location,
-        network,
-        Passive(settings.max_fails, settings.fail_window, settings.backend_retry_interval),
-        Pool(settings.pool.idle, settings.pool.idle_time, settings.pool.requests),
-        backend.weight,
-        backend.capacity,
-        backend.role,
-    )
+    location = backend.location
+    # A connection that begins with one client's address is that client's.
+    idle = 0 if settings.proxy_protocol is not None else settings.pool.idle
+    arguments: dict[str, Any] = {
+        "name": backend.name,
+        "url": location.url,
+        "location": location,
+        "network": network,
+        "passive": Passive(settings.max_fails, settings.fail_window, settings.backend_retry_interval),
+        "pool": Pool(idle, settings.pool.idle_time, settings.pool.requests),
+        "weight": backend.weight,
+        "capacity": backend.capacity,
+        "role": backend.role,
+        "way": way,
+    }
+    if location.protocol in ("h2", "h2c"):
+        return Multiplexed(**arguments, streams=settings.http2.streams)
+    return Backend(**arguments)
 
 
 def build_rules(settings: model.Cluster) -> Rules:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from lemmytx import config
 from lemmytx.admin.access import check_admin
+from lemmytx.config.problems import Path
 from lemmytx.interfaces import ISchedulerPlugin
 from lemmytx.model import Configuration
 from lemmytx.net import activation
+from lemmytx.net.tls.client import ALPN, ClientTls
+from lemmytx.net.tls.server import check as check_certificates
 from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
 
 # A parser is anyone's plugin, and Twisted's own raise whatever the missing or odd part led to.
@@ -75,6 +78,20 @@ class PluginChecks:
         return None
 
 
+def check_files(configuration: Configuration) -> Iterator[tuple[Path, str]]:
+    """Certificates, keys and authorities: whether they are there and belong together."""
+    for number, listener in enumerate(configuration.listeners):
+        if listener.tls is not None:
+            for wrong in check_certificates(listener.tls):
+                yield ("listeners", number, "tls"), wrong
+    for name, cluster in configuration.clusters.items():
+        if any(backend.location.protocol in ALPN for backend in cluster.backends):
+            try:
+                ClientTls(cluster.tls)
+            except ValueError as error:
+                yield ("clusters", name, "tls"), str(error)
+
+
 def load(path: str | os.PathLike[str]) -> Configuration:
     """
     Reads and verifies a configuration file.
@@ -82,4 +99,6 @@ def load(path: str | os.PathLike[str]) -> Configuration:
     @raise lemmytx.config.ConfigurationError: with everything that is wrong.
     """
     plugins = PluginChecks()
-    return config.load(path, check_endpoint, plugins.check_scheduler, plugins.check_plugins, check_admin)
+    return config.load(
+        path, check_endpoint, plugins.check_scheduler, plugins.check_plugins, check_admin, check_files=check_files
+    )

@@ -85,7 +85,7 @@ class RequestHead(_Head):
     @ivar authority: whom the request is for, as the client wrote it: from an absolute-form target, else from
         Host; empty when an HTTP/1.0 client sent none.
     @ivar host: C{authority} for the vhost table: lower case, without port and trailing dot.
-    @ivar minor: 0 for HTTP/1.0, 1 for HTTP/1.1.
+    @ivar minor: 0 for HTTP/1.0, 1 for HTTP/1.1; 2 for what came over HTTP/2 (no codec says so: whoever asked it does).
     @ivar length: of the body, in bytes; 0 when there is none; L{CHUNKED}.
     @ivar keep_alive: whether the client wants the connection kept after this exchange (RFC 9112 §9.3).
     @ivar expects_continue: whether C{Expect: 100-continue} stands in it (HTTP/1.1 only). The field is in the block.

@@ -15,6 +15,7 @@ import os
 import resource as rlimit
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
@@ -33,6 +34,7 @@ from lemmytx.net.log_file import LogFile
 from lemmytx.net.network import Network
 from lemmytx.net.sockets import CannotListen, adopt
 from lemmytx.net.ticker import Ticker
+from lemmytx.net.tls.server import ServerTls, Shown
 from lemmytx.net.turns import Turns
 from lemmytx.proxy.access_log import appender, rejection_formatter
 from lemmytx.proxy.listener import Connections, Listener
@@ -50,6 +52,9 @@ CLOSING = 6.0
 
 #: Seconds that a reload waits, at the most, for the last lines of an access log that it replaces.
 LAST_LINES = 0.5
+
+#: Seconds between two looks at the files of certificates.
+LOOK_AT_FILES = 10.0
 
 #: Listening descriptors by endpoint description.
 Descriptors = Mapping[str, Sequence[int]]
@@ -97,6 +102,7 @@ class Serving:
     @ivar resource: what serves; L{None} before the first configuration.
     @ivar connections: of the clients.
     @ivar configuration: the one at work.
+    @ivar secret: what all processes of the instance have in common. Session tickets are made with it.
     """
 
     def __init__(
@@ -117,6 +123,9 @@ class Serving:
         self.connections = Connections(0, turns)
         self.recent = Recent(lambda: [] if self.resource is None else counters(self.resource), reactor)
         self.configuration = model.Configuration()
+        self.secret = os.urandom(48)
+        self._files = task.LoopingCall(self._look_at_files)
+        self._files.clock = reactor
         self._doors: dict[str, Door] = {}
         self._leaving: set[Listener] = set()
         self._located: dict[Backend, Located] = {}
@@ -131,6 +140,7 @@ class Serving:
         self._descriptors = raise_descriptor_limit()
         self.ticker.start()
         self.recent.start()
+        self._files.start(LOOK_AT_FILES, now=False)
 
     # Another configuration
 
@@ -145,7 +155,8 @@ class Serving:
         @raise CannotStart: with all that cannot be had. Nothing has changed then.
         """
         before = None if self.resource is None else (self.configuration, self.resource)
-        plan = Plan(configuration, folders, self._network, before, self._portion(configuration))
+        terms = {description: door.listener.terms for description, door in self._doors.items()}
+        plan = Plan(configuration, folders, self._network, before, self._portion(configuration), terms, self.secret)
         prepared = Prepared(self, plan, {}, {})
         try:
             resource = plan.resource(self.ticker) if self.resource is None else self.resource
@@ -212,6 +223,7 @@ class Serving:
         self._doors.update(prepared.doors)
         for description, door in self._doors.items():
             door.listener.configure(prepared.plan.terms[description])
+        self._warn(prepared)
         for door in prepared.doors.values():
             if not self.connections.full:
                 door.listener.resume()
@@ -228,6 +240,22 @@ class Serving:
                 later(new.timeouts.drain, self._part, gone, backends),
                 later(new.timeouts.drain + CLOSING, self._cut, gone, backends),
             )
+
+    def _warn(self, prepared: Prepared) -> None:
+        """What is as it was asked for, and should be known all the same. Workers leave that to the first of them."""
+        if self._number:
+            return
+        said = [
+            (description, warning)
+            for description, terms in prepared.plan.terms.items()
+            if terms.tls is not None
+            for warning in terms.tls.warnings()
+        ]
+        for name, cluster in prepared.plan.clusters.items():
+            ways = {backend.way.tls for backend in cluster.backends if backend.way.tls is not None}
+            said.extend((f"cluster {name}", warning) for tls in ways for warning in tls.warnings())
+        for what, warning in said:
+            log.warn("{what}: {warning}", what=what, warning=warning)
 
     def _part(self, doors: list[Door], backends: frozenset[Backend]) -> None:
         """What runs on what a reload took away has had its time to end. WebSockets are told so."""
@@ -293,7 +321,22 @@ class Serving:
     async def snapshot(self) -> Snapshot:
         """The statistics."""
         assert self.resource is not None
-        return await take(self.resource, self.connections, self.recent, self._reactor, self._removed)
+        refusals = {
+            description: door.listener.refusals for description, door in self._doors.items() if door.listener.refusals
+        }
+        certificates = [_as_data(shown) for tls in self._tls() for shown in tls.certificates()]
+        return await take(
+            self.resource, self.connections, self.recent, self._reactor, self._removed, refusals, certificates
+        )
+
+    def _tls(self) -> list[ServerTls]:
+        """Of all listeners that have one."""
+        return [door.listener.terms.tls for door in self._doors.values() if door.listener.terms.tls is not None]
+
+    def _look_at_files(self) -> None:
+        """Certificates that were renewed are used from the next handshake on."""
+        for tls in self._tls():
+            tls.look()
 
     def load(self) -> dict[str, dict[str, tuple[int, int]]]:
         """
@@ -363,9 +406,22 @@ class Serving:
                     backend.close_idle()
         self.recent.stop()
         self.ticker.stop()
+        if self._files.running:
+            self._files.stop()
         if self._log_file is not None:
             self._log_file.close()
             self._log_file = None
+
+
+def _as_data(certificate: Shown) -> dict[str, Any]:
+    """A certificate, for the statistics."""
+    return {
+        "file": certificate.file,
+        "names": list(certificate.names),
+        "expires": datetime.fromtimestamp(certificate.not_after, UTC).isoformat(timespec="seconds"),
+        "days_left": round(certificate.days_left, 1),
+        "problem": "; ".join(certificate.problems),
+    }
 
 
 def _copied(original: Deferred[None]) -> Deferred[None]:

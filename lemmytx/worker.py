@@ -122,7 +122,8 @@ class Worker(commands.Control):
         data = b"".join(self._parts)
         self._abort()
         try:
-            self._prepared = await self._serving.prepare(pickle.loads(data), folders, self._handed)
+            configuration, self._serving.secret = pickle.loads(data)
+            self._prepared = await self._serving.prepare(configuration, folders, self._handed)
         except CannotStart:
             raise
         except Exception as error:  # a foreign plugin may raise anything; AMP would hang up

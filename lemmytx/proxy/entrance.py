@@ -26,7 +26,6 @@ from zope.interface import implementer
 from lemmytx import proxy_protocol
 from lemmytx.message import ProtocolError
 from lemmytx.net.tls.connection import Tls
-from lemmytx.net.tls.peers import client_fields
 from lemmytx.proxy.downstream import Downstream
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.http2 import Http2Downstream
@@ -138,7 +137,7 @@ class Entrance:
         listener = self.listener
         self._set_deadline(listener.terms.handshake_timeout)
         listener.handshake_began(self)
-        self.tls = tls = Tls(listener.terms.tls, self, True)
+        self.tls = tls = listener.terms.tls.connection(self)
         self.transport.protocol = tls
         tls.makeConnection(self.transport)
 
@@ -166,6 +165,8 @@ class Entrance:
             told["cipher"] = tls.cipher
             told["sni"] = tls.server_name
             if tls.peer_der is not None:
+                from lemmytx.net.tls.peers import client_fields
+
                 peer.certify(client_fields(tls.peer_der))
         if self.header is not None and self.header.tlvs:
             told["proxy_protocol"] = proxy_protocol.described(self.header.tlvs)

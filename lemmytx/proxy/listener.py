@@ -16,12 +16,12 @@ from lemmytx.net.accepting import AcceptsWhileOpen
 from lemmytx.net.ticker import Ticker
 from lemmytx.net.turns import Turns
 from lemmytx.proxy.downstream import Downstream
+from lemmytx.proxy.entrance import Entrance
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Forwarding, Peer
 from lemmytx.proxy.terms import Terms
 
 if TYPE_CHECKING:
-    from lemmytx.proxy.entrance import Entrance
     from lemmytx.proxy.resource import ReverseProxyResource
 
 #: Seconds below the limit after which it is told again that it is reached.
@@ -255,11 +255,7 @@ class Listener:
 
     def buildProtocol(self, addr: IAddress | None) -> IProtocol:
         """Twisted: somebody connects."""
-        if self.terms.plain:
-            return Downstream(self)
-        from lemmytx.proxy.entrance import Entrance
-
-        return Entrance(self)
+        return Downstream(self) if self.terms.plain else Entrance(self)
 
     def connected(self, client: Client, transport: Any, entrance: Entrance | None = None) -> Peer:
         """

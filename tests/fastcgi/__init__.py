@@ -1,0 +1,1 @@
+"""The FastCGI codec."""
