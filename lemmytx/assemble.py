@@ -253,8 +253,9 @@ def build_ways(settings: model.Cluster) -> dict[str, Way]:
 def build_backend(backend: model.Backend, settings: model.Cluster, network: Network, way: Way = PLAIN) -> Backend:
     """A backend as the configuration describes it."""
     location = backend.location
-    # A connection that begins with one client's address is that client's.
-    idle = 0 if settings.proxy_protocol is not None else settings.pool.idle
+    # A connection that begins with one client's address is that client's; one of FastCGI occupies a process.
+    single = settings.proxy_protocol is not None or (location.protocol == "fcgi" and not settings.fastcgi.keep_alive)
+    idle = 0 if single else settings.pool.idle
     arguments: dict[str, Any] = {
         "name": backend.name,
         "url": location.url,

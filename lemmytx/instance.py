@@ -315,7 +315,7 @@ class Instance(Service):
                 " runs; 'lemmy upgrade' does it without losing a request"
             )
         lines = changes(old, new)
-        if not lines:
+        if not lines and not _has_files(new):
             return []
         added = [each for each in _endpoints(new) if each not in self._descriptors and each not in _endpoints(old)]
         going = [each for each in _endpoints(old) if each not in _endpoints(new)]
@@ -444,6 +444,15 @@ class Instance(Service):
         if waiting is not None and not waiting.called:
             waiting.callback(None)
         self._members.hurry()
+
+
+def _has_files(configuration: model.Configuration) -> bool:
+    """Whether a reload has files to read again though the configuration is the same: certificates and authorities."""
+    return any(listener.tls is not None for listener in configuration.listeners) or any(
+        backend.location.protocol in ("https", "h2")
+        for cluster in configuration.clusters.values()
+        for backend in cluster.backends
+    )
 
 
 def _is_pipe(file: str) -> bool:

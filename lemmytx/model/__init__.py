@@ -310,6 +310,8 @@ class Cluster(ClusterRules):
         """Called by pydantic when the settings themselves are right."""
         if self.fastcgi.root is None and any(backend.location.protocol == "fcgi" for backend in self.backends):
             raise ValueError("has fcgi backends and no 'fastcgi: {root: …}'; write the folder of the scripts there")
+        if self.tls.verify and self.tls.name is None and any(b.location.scheme == "https+unix" for b in self.backends):
+            raise ValueError("has https+unix backends, whose URL has no name; write it in 'tls: {name: …}'")
         return self
 
 

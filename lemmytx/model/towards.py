@@ -17,7 +17,9 @@ class BackendTls(Settings):
     """TLS towards https and h2 backends. Relative paths start at the folder of the file."""
 
     ca: File | None = Field(
-        default=None, description="A PEM file with the authorities that are believed; the system's unless written."
+        default=None,
+        description="A PEM file with the authorities that are believed; the system's unless written. Where it has their "
+        "revocation lists in it too, revoked certificates are refused.",
     )
     verify: Annotated[bool, FLAG] = Field(
         default=True, description="Whether a backend has to show a valid certificate for its name."
@@ -59,6 +61,11 @@ class FastCgi(Settings):
     )
     params: dict[Annotated[str, VARIABLE], str] = Field(
         default_factory=dict, description="More variables for the script, as in {APP_ENV: production}."
+    )
+    keep_alive: Annotated[bool, FLAG] = Field(
+        default=False,
+        description="Whether connections are kept for further requests. A process of php-fpm serves nobody else while "
+        "its connection is open, so that takes a 'capacity' of each backend that is not above its pm.max_children.",
     )
     buffer: Annotated[int, size(0, 1 << 30)] = Field(
         default=1 << 20,

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Protocol
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -80,6 +80,10 @@ class Ticker:
     def soon(self, call: Callable[[], None]) -> None:
         """Call something in the next turn of the reactor: for work that is better not done in one go."""
         self._clock.callLater(0, call)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> IDelayedCall:
+        """Call something once, and on time: for what is rare, and wanted more precisely than by the tick."""
+        return self._clock.callLater(seconds, call)
 
     def watch(self, timed: Timed) -> None:
         """

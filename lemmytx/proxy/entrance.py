@@ -14,6 +14,7 @@ connection, and no line in the log: it is counted (L{Listener.refused}).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ from zope.interface import implementer
 from lemmytx import proxy_protocol
 from lemmytx.message import ProtocolError
 from lemmytx.net.tls.connection import Tls
+from lemmytx.net.tls.peer import client_fields
 from lemmytx.proxy.downstream import Downstream
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.http2 import Http2Downstream
@@ -165,12 +167,11 @@ class Entrance:
             told["cipher"] = tls.cipher
             told["sni"] = tls.server_name
             if tls.peer_der is not None:
-                from lemmytx.net.tls.peers import client_fields
-
-                peer.certify(client_fields(tls.peer_der))
+                peer.certify(client_fields(tls))
         if self.header is not None and self.header.tlvs:
             told["proxy_protocol"] = proxy_protocol.described(self.header.tlvs)
-        peer.told = told or None
+        if told:
+            peer.told = b"," + json.dumps(told, separators=(",", ":")).encode("ascii")[1:-1]
 
     # The end of this
 

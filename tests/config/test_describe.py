@@ -16,10 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx import config
 from lemmytx.config import describe
 from lemmytx.config.reader import read_yaml
-from lemmytx.model import Backend, Cluster, ClusterRules, Configuration, Listener, Route, Vhost
+from lemmytx.model import Backend, Cluster, ClusterRules, Configuration, Hsts, Listener, Route, Tls, Vhost
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "conf").glob("*.yaml"))
+HTTPS = ROOT / "conf" / "https.yaml"
 LEMMY = ROOT / "conf" / "lemmy.yaml"
 
 
@@ -45,7 +46,7 @@ class SchemaTests(SynchronousTestCase):
 
     def test_files(self) -> None:
         """Every file in conf/ is valid."""
-        self.assertEqual(["lemmy.yaml", "minimal.yaml", "quickstart.yaml"], [file.name for file in FILES])
+        self.assertEqual(["https.yaml", "lemmy.yaml", "minimal.yaml", "php.yaml", "quickstart.yaml"], [file.name for file in FILES])
         for file in FILES:
             self.assertEqual([], self.errors(file.read_text()), file)
 
@@ -179,6 +180,19 @@ class DefaultsTests(SynchronousTestCase):
         self.names(data["listeners"][0], Listener, "listener")
         self.names(data["vhosts"][0]["routes"][0], Route, "route")
         self.assertEqual(set(Vhost.model_fields), {name for vhost in data["vhosts"] for name in vhost})
+        tls = read_yaml(HTTPS.read_bytes(), "https.yaml", None).data["listeners"][1]["tls"]  # type: ignore[index]
+        self.names(tls, Tls, "tls")
+        self.names(tls["hsts"], Hsts, "hsts")
+
+    def test_https(self) -> None:
+        """conf/https.yaml shows the settings of TLS, with their defaults where it names no example."""
+        lines = HTTPS.read_text().split("\n")
+        document = read_yaml(HTTPS.read_bytes(), "https.yaml", None)
+        tls = config.load(HTTPS).listeners[1].tls
+        assert tls is not None
+        for name, field in Tls.model_fields.items():
+            if not re.search(r"# example\b", lines[document.lines["listeners", 1, "tls", name] - 1]):
+                self.assertEqual(field.get_default(call_default_factory=True), getattr(tls, name), name)
 
     def test_defaults(self) -> None:
         """A line whose comment does not call it an example holds the default."""

@@ -62,7 +62,8 @@ class Certificate:
         return self.not_before <= now < self.not_after
 
 
-def _read(path: str) -> bytes:
+def read(path: str) -> bytes:
+    """@raise Unusable: it cannot be read."""
     try:
         with open(path, "rb") as file:
             data = file.read(_LARGEST + 1)
@@ -98,8 +99,10 @@ def load(path: str) -> Certificate:
     @param path: of the file with the certificate.
     @raise Unusable: it is not one that can be used.
     """
-    data = _read(path)
+    data = read(path)
     if not _has_certificate(data):
+        if _has_key(data):
+            raise Unusable(f"{path}: holds a key alone; name the certificate, and its key is found beside it")
         raise Unusable(f"{path}: holds no certificate in PEM")
     try:
         leaf = x509.load_pem_x509_certificates(data)[0]
@@ -111,7 +114,7 @@ def load(path: str) -> Certificate:
         key = next((candidate for candidate in beside if os.path.exists(candidate)), None)
         if key is None:
             raise Unusable(f"{path}: there is no key, neither in it nor in {os.path.basename(beside[0])}")
-        more = _read(key)
+        more = read(key)
         if not _has_key(more):
             raise Unusable(f"{key}: holds no private key in PEM")
         data = data.rstrip() + b"\n" + more
@@ -145,15 +148,15 @@ def give(context: ssl.SSLContext, certificate: Certificate) -> None:
     @raise Unusable: OpenSSL does not take it.
     """
     try:
-        with _as_file(certificate.pem) as path:
+        with as_file(certificate.pem) as path:
             context.load_cert_chain(path, password=lambda: b"")
     except ssl.SSLError as error:
         raise Unusable(f"{certificate.path}: {explain(error)}") from error
 
 
 @contextmanager
-def _as_file(data: bytes) -> Iterator[str]:
-    """C{ssl} reads nothing but files. This one is in memory, where there is such a thing."""
+def as_file(data: bytes) -> Iterator[str]:
+    """C{ssl} reads some things from nothing but files. This one is in memory, where there is such a thing."""
     try:
         descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
     except (AttributeError, OSError):
@@ -186,7 +189,7 @@ def _names(leaf: x509.Certificate) -> tuple[str, ...]:
 def _is_authority(path: str) -> bool:
     """Whether the first certificate in a file is that of an authority."""
     try:
-        leaf = x509.load_pem_x509_certificates(_read(path))[0]
+        leaf = x509.load_pem_x509_certificates(read(path))[0]
         return leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (Unusable, ValueError, x509.ExtensionNotFound):
         return False
@@ -226,7 +229,7 @@ def _in_folder(folder: str) -> list[str]:
         path = os.path.join(folder, name)
         if not os.path.isfile(path):
             continue
-        data = _read(path)
+        data = read(path)
         if not _has_certificate(data):
             continue  # a key, or parameters
         if not _has_key(data) and not any(map(os.path.exists, _keys_beside(path))) and _is_authority(path):

@@ -30,6 +30,7 @@ answer without reading the answers (RFC 8446 §4.6.3: each KeyUpdate may ask for
 from __future__ import annotations
 
 import ssl
+import sys
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -55,6 +56,24 @@ SLICE = RECORD + 512
 
 #: How many answers of TLS itself may wait for a peer that reads nothing.
 MOST_ANSWERS = 64
+
+
+def _shake_quietly(connection: ssl.SSLObject) -> None:
+    """
+    C{do_handshake} of a server. A client may ask for a name that is not ASCII; C{ssl} refuses that, as it should, but
+    prints a traceback to standard error for each, with which anybody could fill a log.
+    """
+    usual = sys.unraisablehook
+
+    def hear(what: Any) -> None:
+        if not (isinstance(what.exc_value, UnicodeDecodeError) and type(what.object) is bytes):
+            usual(what)
+
+    sys.unraisablehook = hear
+    try:
+        connection.do_handshake()
+    finally:
+        sys.unraisablehook = usual
 
 
 class Inside(Protocol):
@@ -222,6 +241,9 @@ class Tls:
             self.protocol.dataReceived(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._over or self._ended or self._closing or isinstance(failure, ssl.SSLWantReadError):
             return
+        if isinstance(failure, ssl.SSLZeroReturnError):
+            # The peer's close_notify, when ours is out already; C{ssl} gives an empty result only before that.
+            failure, ended = None, True
         if failure is not None:
             self._break(explain(failure))
         elif ended:
@@ -293,7 +315,10 @@ class Tls:
         if self._over:
             return
         try:
-            self._object.do_handshake()
+            if self._server_side:
+                _shake_quietly(self._object)
+            else:
+                self._object.do_handshake()
         except ssl.SSLWantReadError:
             if self._outgoing.pending:
                 self._raw.write(self._outgoing.read())

@@ -8,6 +8,7 @@ from typing import Any
 
 from lemmytx.model import Tls as TlsSettings
 from lemmytx.net.tls import _openssl
+from lemmytx.net.tls.certificates import as_file
 
 #: Of TLS 1.2: forward secrecy and authenticated encryption (Mozilla's "intermediate", version 5.7). Its three DHE
 #: ciphers are left out: no browser of the last ten years needs them, and their handshakes are expensive for us alone.
@@ -49,13 +50,16 @@ class ServerContext(ssl.SSLContext):
         return hostname
 
 
-def make(settings: TlsSettings, protocols: Sequence[str], authorities: str | None) -> ServerContext:
+def make(
+    settings: TlsSettings, protocols: Sequence[str], authorities: str | None, revoked: bytes = b""
+) -> ServerContext:
     """
     A context without a certificate.
 
     @param protocols: for ALPN, the best first; may be empty.
-    @param authorities: of client certificates, PEM, revocation lists included; L{None}: none are asked for.
-    @raise ssl.SSLError: C{authorities} are none.
+    @param authorities: of client certificates, PEM; L{None}: clients are asked for none.
+    @param revoked: the authorities' revocation lists, PEM; empty: nobody looks.
+    @raise ssl.SSLError: C{authorities} are none, or C{revoked}.
     """
     context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     modern = settings.preset == "modern" or settings.minimum_version == "1.3"
@@ -73,8 +77,9 @@ def make(settings: TlsSettings, protocols: Sequence[str], authorities: str | Non
         optional = settings.client_auth == "optional"
         context.verify_mode = ssl.CERT_OPTIONAL if optional else ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=authorities)
-        if settings.client_crl is not None:
-            context.load_verify_locations(settings.client_crl)
+        if revoked:
+            with as_file(revoked) as path:
+                context.load_verify_locations(path)
             context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     if _openssl.available:
         _openssl.set_groups(context, GROUPS)

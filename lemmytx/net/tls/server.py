@@ -20,7 +20,6 @@ then leaves everything about it as it was, is logged, and stands in L{ServerTls.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 import ssl
@@ -29,7 +28,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography import x509
 from twisted.logger import Logger
 
 from lemmytx.model import Tls as TlsSettings
@@ -37,6 +35,7 @@ from lemmytx.net.tls import _openssl, contexts, staples
 from lemmytx.net.tls import certificates as files
 from lemmytx.net.tls.certificates import Certificate, Unusable
 from lemmytx.net.tls.connection import Inside, Tls
+from lemmytx.net.tls.material import Material, gather
 
 log = Logger(namespace="lemmytx.tls")
 
@@ -74,26 +73,11 @@ class Shown:
     problems: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Material:
-    """
-    All that is read from files.
-
-    @ivar authorities: for client certificates, PEM.
-    @ivar rules: what tickets depend on besides the secret.
-    """
-
-    certificates: list[Certificate]
-    staples: list[staples.Staple]
-    authorities: str | None
-    rules: bytes
-
-
 def check(settings: TlsSettings) -> list[str]:
     """
     For the check of a configuration: everything that would keep this from serving, one line each.
     """
-    _, problems = _gather(settings, None)
+    _, problems = gather(settings, None)
     return problems
 
 
@@ -106,72 +90,6 @@ def warnings(settings: TlsSettings, now: float | None = None) -> list[str]:
     except BadTls:
         return []
     return served.warnings(now)
-
-
-def _gather(settings: TlsSettings, old: _Material | None) -> tuple[_Material, list[str]]:
-    """
-    Read everything.
-
-    @param old: what there was before, which stays where what is there now cannot be used.
-    """
-    found, problems = files.load_all(settings.certificates, old.certificates if old else ())
-    stapled, wrong = staples.load_all(settings.ocsp)
-    problems += wrong
-    if old is not None:
-        # A response that is being written at this moment is no reason to go without.
-        paths = {staple.path for staple in stapled}
-        stapled += [staple for staple in old.staples if staple.path not in paths and os.path.exists(staple.path)]
-    if settings.ocsp and not _openssl.available:
-        problems.append(f"ocsp: nothing can be stapled here: {_openssl.why_not}; leave it out")
-    serials = {certificate.serial for certificate in found}
-    for staple in stapled:
-        if old is None and found and staple.serial not in serials:
-            problems.append(f"{staple.path}: is about none of the certificates")
-    authorities = old.authorities if old else None
-    rules = old.rules if old else b""
-    if settings.client_ca is not None:
-        try:
-            authorities, rules = _authorities(settings)
-        except Unusable as error:
-            problems.append(str(error))
-    return _Material(found, stapled, authorities, rules), problems
-
-
-def _authorities(settings: TlsSettings) -> tuple[str, bytes]:
-    """
-    @return: the authorities' certificates, and what tells these rules for clients from others.
-    @raise Unusable: the files cannot be used.
-    """
-    rules = hashlib.sha256(settings.client_auth.encode())
-    path = settings.client_ca
-    assert path is not None
-    data = _bytes_of(path)
-    try:
-        x509.load_pem_x509_certificates(data)
-        authorities = data.decode()
-    except ValueError as error:
-        raise Unusable(f"{path}: holds no certificate of an authority in PEM") from error
-    rules.update(data)
-    if settings.client_crl is not None:
-        data = _bytes_of(settings.client_crl)
-        try:
-            x509.load_pem_x509_crl(data)
-        except ValueError as error:
-            raise Unusable(f"{settings.client_crl}: holds no revocation list in PEM") from error
-        rules.update(data)
-    try:
-        contexts.make(settings, (), authorities)
-    except ssl.SSLError as error:
-        raise Unusable(f"{path}: cannot be used: {error.reason}") from error
-    return authorities, rules.digest()
-
-
-def _bytes_of(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise Unusable(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class ServerTls:
@@ -203,7 +121,7 @@ class ServerTls:
         self._epoch = 0
         self._warned = clock()
         self._seen = self._look()
-        material, problems = _gather(settings, None)
+        material, problems = gather(settings, None)
         if problems:
             raise BadTls(problems)
         self.problems: list[str] = []
@@ -234,37 +152,29 @@ class ServerTls:
 
     # What is there
 
-    def _take(self, material: _Material) -> None:
+    def _take(self, material: Material) -> None:
         """
         Make contexts of it.
 
         @raise Unusable, ssl.SSLError: this cannot be done; nothing has changed.
         """
         now = self._clock()
-        by_name: dict[str, dict[str, Certificate]] = {}
+        by_name: dict[str, list[Certificate]] = {}
         for certificate in material.certificates:
             for name in certificate.names:
-                kinds = by_name.setdefault(name, {})
-                held = kinds.get(certificate.kind)
-                if held is None or (certificate.valid(now) and not held.valid(now)):
-                    kinds[certificate.kind] = certificate
+                by_name.setdefault(name, []).append(certificate)
         made: dict[tuple[bytes, ...], contexts.ServerContext] = {}
 
-        def context(group: list[Certificate]) -> contexts.ServerContext:
-            key = tuple(sorted(certificate.fingerprint for certificate in group))
+        def context(candidates: list[Certificate]) -> contexts.ServerContext:
+            group = _best(candidates, now)
+            key = tuple(certificate.fingerprint for certificate in group)
             if key not in made:
                 made[key] = self._context(group, material)
             return made[key]
 
-        first = material.certificates[0]
-        companions = [
-            kinds
-            for kinds in (by_name[name] for name in first.names)
-            if all(set(first.names) <= set(other.names) for other in kinds.values())
-        ]
-        default = list(companions[0].values()) if companions else [first]
-        base = context(default)
-        self._exact = {name: context(list(kinds.values())) for name, kinds in by_name.items()}
+        names = set(material.certificates[0].names)
+        base = context([one for one in material.certificates if names <= set(one.names)])
+        self._exact = {name: context(candidates) for name, candidates in by_name.items()}
         contexts.choose_by_name(base, self._choose)
         self._material = material
         self._all = list(made.values())
@@ -273,8 +183,12 @@ class ServerTls:
         self.context = base
         self._rotate(now)
 
-    def _context(self, group: list[Certificate], material: _Material) -> contexts.ServerContext:
-        context = contexts.make(self._settings, self._protocols, material.authorities)
+    def _context(self, group: list[Certificate], material: Material) -> contexts.ServerContext:
+        clients = material.clients
+        if clients is None:
+            context = contexts.make(self._settings, self._protocols, None)
+        else:
+            context = contexts.make(self._settings, self._protocols, clients.authorities, clients.revoked)
         stapled: dict[int, staples.Staple] = {}
         for certificate in group:
             files.give(context, certificate)
@@ -297,7 +211,10 @@ class ServerTls:
         if epoch == self._epoch or not (self._settings.session_tickets and _openssl.available):
             return
         self._epoch = epoch
-        what = b"lemmytx session tickets %d %d " % (int(self._settings.ticket_rotation), epoch) + self._material.rules
+        clients = self._material.clients
+        what = b"lemmytx session tickets %d %d " % (int(self._settings.ticket_rotation), epoch)
+        if clients is not None:
+            what += clients.rules
         keys = b"".join(hmac.digest(self._secret, what + part, "sha512") for part in (b" 1", b" 2"))
         for context in self._all:
             _openssl.set_ticket_keys(context, keys[: _openssl.TICKET_KEYS])
@@ -331,6 +248,12 @@ class ServerTls:
             found.append(
                 "sessions cannot be resumed in another process or after a restart, since the keys of tickets cannot "
                 f"be set: {_openssl.why_not}"
+            )
+        clients = self._material.clients
+        if clients is not None and now >= clients.until:
+            found.append(
+                f"{self._settings.client_crl}: the revocation list is out of date since {_date(clients.until)}; "
+                "the clients of its authority are refused"
             )
         for shown in self.certificates(now):
             found += [problem for problem in shown.problems if problem not in found]
@@ -368,7 +291,7 @@ class ServerTls:
         @return: the problems, which have been logged.
         """
         self._seen = self._look()
-        material, problems = _gather(self._settings, self._material)
+        material, problems = gather(self._settings, self._material)
         try:
             self._take(material)
         except (Unusable, ssl.SSLError, IndexError) as error:
@@ -380,6 +303,16 @@ class ServerTls:
         for problem in problems:
             log.error("what was there before serves on: {problem}", problem=problem)
         return problems
+
+
+def _best(candidates: list[Certificate], now: float) -> list[Certificate]:
+    """One of each kind of key: the first that is valid, else the first."""
+    best: dict[str, Certificate] = {}
+    for certificate in candidates:
+        held = best.get(certificate.kind)
+        if held is None or (certificate.valid(now) and not held.valid(now)):
+            best[certificate.kind] = certificate
+    return list(best.values())
 
 
 def _validity(certificate: Certificate, now: float) -> str | None:
