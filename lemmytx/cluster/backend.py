@@ -50,7 +50,7 @@ class Pool:
 
     __slots__ = ("idle_time", "limit", "requests")
 
-    def __init__(self, limit: int = 64, idle_time: float = 30.0, requests: int = 0) -> None:
+    def __init__(self, limit: int = 1024, idle_time: float = 30.0, requests: int = 0) -> None:
         self.limit = limit
         self.idle_time = idle_time
         self.requests = requests

@@ -245,7 +245,7 @@ class Pool(Settings):
     """The idle connections that are kept towards each backend."""
 
     idle: Annotated[int, count(0, 100_000)] = Field(
-        default=64, description="How many at most, per backend. 0: a new connection for each request."
+        default=1024, description="How many at most, per backend. 0: a new connection for each request."
     )
     idle_time: Annotated[float, duration(0.001, LONG)] = Field(
         default=4.0,

@@ -46,7 +46,9 @@ class SchemaTests(SynchronousTestCase):
 
     def test_files(self) -> None:
         """Every file in conf/ is valid."""
-        self.assertEqual(["https.yaml", "lemmy.yaml", "minimal.yaml", "php.yaml", "quickstart.yaml"], [file.name for file in FILES])
+        self.assertEqual(
+            ["https.yaml", "lemmy.yaml", "minimal.yaml", "php.yaml", "quickstart.yaml"], [file.name for file in FILES]
+        )
         for file in FILES:
             self.assertEqual([], self.errors(file.read_text()), file)
 
