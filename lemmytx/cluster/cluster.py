@@ -255,7 +255,8 @@ class Cluster:
         """
         A backend failed an exchange.
 
-        @param kind: a short word for the counters: C{refused}, C{timeout}, C{gone}, C{malformed}, C{status}.
+        @param kind: a short word for the counters: C{refused}, C{tls}, C{timeout}, C{gone}, C{malformed},
+            C{status}.
         @param why: one sentence for the log.
         """
         backend.failures[kind] = backend.failures.get(kind, 0) + 1

@@ -183,8 +183,8 @@ def variables(
     found[b"SCRIPT_NAME"] = script
     found[b"SCRIPT_FILENAME"] = root + script
     found[b"PATH_INFO"] = info
-    if info:
-        found[b"PATH_TRANSLATED"] = root + info
+    # No PATH_TRANSLATED: with cgi.fix_pathinfo=0, which careful people set, php-fpm takes it for the script to run, and
+    # /x.php/upload/a.php would run the upload.
     if length or measured:
         found[b"CONTENT_LENGTH"] = b"%d" % length
     # PHP built with force-cgi-redirect, as it is everywhere, runs nothing without it.

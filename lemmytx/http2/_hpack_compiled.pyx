@@ -101,12 +101,14 @@ cdef Py_ssize_t _integer(Bytes *at, Bytes end, Py_ssize_t value) except -1:
     """The rest of an integer whose prefix is all ones; C{at} moves on."""
     cdef Bytes here = at[0]
     cdef int shift = 0
+    cdef unsigned char byte
     while shift <= 21:
         if here == end:
             raise HpackError("the block ends within a field")
-        value += <Py_ssize_t>(here[0] & 0x7F) << shift
+        byte = here[0]
         here += 1
-        if here[-1] < 0x80:
+        value += <Py_ssize_t>(byte & 0x7F) << shift
+        if byte < 0x80:
             at[0] = here
             return value
         shift += 7

@@ -31,7 +31,8 @@ class Bounds:
         many must have been answered to their ends meanwhile.
     @ivar chatter: how many frames may come that bring nothing forward: PING, SETTINGS (and each setting in it),
         PRIORITY, WINDOW_UPDATE, DATA without data, frames of unknown types or for streams that are gone (CVE-2019-9511
-        to 9518). When so many have, there must have been one request, or one DATA frame worth it, for every eight.
+        to 9518). When so many have, there must have been one request, or one DATA frame worth it, for every eight,
+        or a small one for every four.
     @ivar replies: how many frames we have to send in return (acknowledgements, RST_STREAM, WINDOW_UPDATE) may wait for
         L{Connection.take<lemmytx.http2.connection.Connection.take>}: who does not read shall not make us talk.
     """

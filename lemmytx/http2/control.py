@@ -130,6 +130,7 @@ class Control(Messages):
         if change:
             for stream in self._streams.values():
                 stream.inflow += change
+                self._give_back(stream, 0)  # what was too little to speak of may be all of a smaller window
 
     # PING (§6.7), GOAWAY (§6.8), WINDOW_UPDATE (§6.9)
 
@@ -164,7 +165,7 @@ class Control(Messages):
         if end - at != 4:
             raise Broken(FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size (section 6.9)")
         increment = int.from_bytes(data[at:end], "big") & LARGEST_WINDOW
-        self._idle_talk(1 if increment >= 8 else 3)
+        self._idle_talk(1 if increment >= 8 else 5)  # more than a small DATA is worth, which each could draw from us
         if not number:
             if not increment:
                 raise Broken(PROTOCOL_ERROR, "WINDOW_UPDATE by nothing (section 6.9)")

@@ -38,6 +38,9 @@ from lemmytx.http2.frames import (
 from lemmytx.http2.state import SMALL, SMALL_WORTH, WORTH
 from lemmytx.http2.streams import ENDED, RESET_BY_US, Stream
 
+#: Between two calls nothing holds on to what has come: an idle connection should cost no more than it must.
+_NO_EVENTS: list[Event] = []
+
 _Take = Callable[[Any, int, int, bytes, int, int], None]
 
 
@@ -73,6 +76,7 @@ class Incoming(Control):
                 at = self._begin(data)
                 if at < 0:
                     self._rest = data
+                    self._events = _NO_EVENTS
                     return events
             while size - at >= 9:
                 high, low, kind, flags, number = frames.read_header(data, at)
@@ -88,10 +92,10 @@ class Incoming(Control):
                 else:
                     self._take[kind](self, flags, number & 0x7FFFFFFF, data, start, end)
                 at = end
+            self._rest = data[at:] if at < size else b""
         except Broken as error:
             self._break(error)
-            return events
-        self._rest = data[at:] if at < size else b""
+        self._events = _NO_EVENTS
         return events
 
     def _break(self, error: Broken) -> None:
@@ -125,6 +129,7 @@ class Incoming(Control):
         self._take = _ANY
         self.peer_streams = frames.LARGEST_WINDOW  # unless it says: as many as there can be (§6.5.2)
         self._take_settings(flags, number, data, at, end)
+        self._chatter = 0
 
     def _unknown(self) -> None:
         """A frame of a type that we do not know, to be ignored (§5.5)."""

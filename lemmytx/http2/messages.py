@@ -63,8 +63,8 @@ class Messages(State):
             raise Broken(STREAM_CLOSED, "HEADERS on a stream that has ended (section 5.1)")
         if how == RESET_BY_PEER:
             self._refuse(number, STREAM_CLOSED)
-        elif how == RESET_BY_US:
-            self._idle_talk()
+        elif how == RESET_BY_US or (self._client and number & 1 and number < self._next):
+            self._idle_talk()  # a client knows that it was there, even where the rest is forgotten
         else:
             raise Broken(PROTOCOL_ERROR, "HEADERS with a stream identifier that is not the next (section 5.1.1)")
 

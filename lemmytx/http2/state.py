@@ -17,7 +17,7 @@ from lemmytx.http2.streams import ENDED, RESET_BY_US, Past, Stream
 WORTH = 8
 #: And a DATA frame with less than this in it.
 SMALL = 128
-SMALL_WORTH = 2
+SMALL_WORTH = 4
 
 
 class State:
@@ -84,10 +84,10 @@ class State:
 
         @raise Broken: it does not read what we say.
         """
+        if self._replies >= self.bounds.replies:
+            raise Broken(ENHANCE_YOUR_CALM, "a peer that makes us answer and does not read")
         self._out.append(frame)
         self._replies += 1
-        if self._replies > self.bounds.replies:
-            raise Broken(ENHANCE_YOUR_CALM, "a peer that makes us answer and does not read")
 
     def _idle_talk(self, weight: int = 1) -> None:
         """
@@ -109,7 +109,7 @@ class State:
         """
         resets = self._resets = self._resets + 1
         if resets > self.bounds.resets:
-            if self._finished < resets:
+            if self._finished < self.bounds.resets:
                 raise Broken(ENHANCE_YOUR_CALM, "a flood of streams that come to nothing")
             self._resets = self._finished = 0
 

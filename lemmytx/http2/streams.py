@@ -49,18 +49,29 @@ class Stream:
 
 class Past:
     """
-    How the last streams ended. Two dictionaries that take turns: a stream is forgotten when as many as are remembered,
-    and at most twice as many, have ended after it.
+    How the last streams ended. Two dictionaries take turns: a stream is forgotten when as many as are remembered, and
+    at most twice as many, have ended after it.
+
+    Those that we have reset have two of their own. What was under way for them is no error however late it comes, and
+    forgetting one would make it one; of the others only the code of an error depends on it.
     """
 
-    __slots__ = ("_newer", "_older")
+    __slots__ = ("_newer", "_older", "_ours", "_ours_older")
 
     def __init__(self) -> None:
         self._newer: dict[int, int] = {}
         self._older: dict[int, int] = {}
+        self._ours: dict[int, int] = {}
+        self._ours_older: dict[int, int] = {}
 
     def add(self, number: int, how: int) -> None:
         """A stream has come to its end."""
+        if how == RESET_BY_US:
+            self._ours[number] = how
+            if len(self._ours) >= _REMEMBERED:
+                self._ours_older = self._ours
+                self._ours = {}
+            return
         newer = self._newer
         newer[number] = how
         if len(newer) >= _REMEMBERED:
@@ -69,4 +80,7 @@ class Past:
 
     def how(self, number: int) -> int:
         """L{ENDED}, L{RESET_BY_PEER}, L{RESET_BY_US}; 0: forgotten, or it never was there."""
-        return self._newer.get(number) or self._older.get(number, 0)
+        for last in (self._ours, self._ours_older, self._newer, self._older):
+            if number in last:
+                return last[number]
+        return 0

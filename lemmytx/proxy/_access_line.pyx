@@ -22,6 +22,7 @@ from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
 from lemmytx.message import RequestHead
 from lemmytx.proxy.exchange import Exchange
+from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.router import Vhost
 
 cdef extern from "Python.h":
@@ -94,6 +95,8 @@ cdef int _known(Attribute* attribute, object cls, str name) except -1:
 
 cdef Attribute _BACKEND
 cdef Attribute _HEAD
+cdef Attribute _PEER
+cdef Attribute _PEER_TOLD
 cdef Attribute _CLIENT
 cdef Attribute _REQUEST_ID
 cdef Attribute _VHOST
@@ -120,6 +123,8 @@ cdef Attribute _BACKEND_NAME
 
 _known(&_BACKEND, Exchange, "backend")
 _known(&_HEAD, Exchange, "head")
+_known(&_PEER, Exchange, "peer")
+_known(&_PEER_TOLD, Peer, "told")
 _known(&_CLIENT, Exchange, "client")
 _known(&_REQUEST_ID, Exchange, "request_id")
 _known(&_VHOST, Exchange, "vhost")
@@ -302,6 +307,13 @@ cdef inline unsigned char* _put_digits(unsigned char* to, unsigned int number, i
     return to + count
 
 
+cdef inline unsigned char* _put_protocol(unsigned char* to, int minor) noexcept nogil:
+    """See C{PROTOCOLS} of the twin."""
+    if minor == 2:
+        return _put(to, b"HTTP/2.0")
+    return _put(to, b"HTTP/1.1") if minor else _put(to, b"HTTP/1.0")
+
+
 cdef unsigned char* _put_count(unsigned char* to, unsigned long long number) noexcept nogil:
     cdef unsigned char digits[20]
     cdef int at = 20
@@ -377,14 +389,15 @@ cdef class JSON(_Format):
         cdef double now = self.seconds()
         cdef double second = <double><long long>now if 0.0 <= now < 1e15 else -2.0
         cdef object head, raw, client, method, authority, target, request_id, vhost, cluster, backend, termination, why
-        cdef object stamp, ends
+        cdef object stamp, more
         cdef Piece agent, referer, of_stamp, of_client, of_method, of_authority, of_target, of_request_id
-        cdef Piece of_vhost, of_cluster, of_backend, of_termination, of_why
+        cdef Piece of_vhost, of_cluster, of_backend, of_termination, of_why, of_more
         cdef unsigned long long status, sent, received, attempts
         cdef long long queue_time, connect_time, first_byte, total
         cdef unsigned char* to
         cdef Py_ssize_t room
-        cdef bint minor, tunnel, well
+        cdef bint tunnel, well
+        cdef int minor
 
         if second != self.second:
             if second < 0.0:
@@ -406,6 +419,7 @@ cdef class JSON(_Format):
         backend = _get(backend, &_BACKEND_NAME)
         termination = _get(exchange, &_TERMINATION)
         why = ""
+        more = _get(_get(exchange, &_PEER), &_PEER_TOLD)
         minor = _get(head, &_HEAD_MINOR)
         tunnel = _get(exchange, &_TUNNEL)
         if not (
@@ -424,13 +438,16 @@ cdef class JSON(_Format):
         well = of_termination.size == 2 and of_termination.at[0] == 0x6F and of_termination.at[1] == 0x6B
         if not well:
             why = _get(exchange, &_WHY)
-        if not _read(&of_why, why):
+        if not (_read(&of_why, why) and PyBytes_CheckExact(more)):
             return self.twin.append(exchange, lines)
+        # JSON already.
+        of_more.at = <Bytes>PyBytes_AS_STRING(more)
+        of_more.size = PyBytes_GET_SIZE(more)
 
         room = (
             FRAME + of_stamp.size + of_client.size + of_method.size + of_authority.size + of_target.size
             + of_request_id.size + of_vhost.size + of_cluster.size + of_backend.size + of_termination.size + of_why.size
-            + agent.size + referer.size
+            + agent.size + referer.size + of_more.size
         )
         to = _grown(lines, room)
         to = _put_piece(_put(to, b'{"time":"'), &of_stamp)
@@ -440,9 +457,8 @@ cdef class JSON(_Format):
         to = _put_quoted(_put(to, b',"host":'), &of_authority)
         to = _put_quoted(_put(to, b',"target":'), &of_target)
         to = _put_quoted(_put(to, b',"request_id":'), &of_request_id)
-        to = _put(to, b',"protocol":"HTTP/1.')
-        to[0] = 0x31 if minor else 0x30
-        to = _put_count(_put(to + 1, b'","status":'), status)
+        to = _put_protocol(_put(to, b',"protocol":"'), minor)
+        to = _put_count(_put(to, b'","status":'), status)
         to = _put_count(_put(to, b',"sent":'), sent)
         to = _put_count(_put(to, b',"received":'), received)
         to = _put_time(_put(to, b',"queue_time":'), queue_time)
@@ -458,7 +474,7 @@ cdef class JSON(_Format):
             to = _put_quoted(_put(to, b',"why":'), &of_why)
         to = _put(to, b',"tunnel":true') if tunnel else _put(to, b',"tunnel":false')
         to = _put_quoted(_put(to, b',"user_agent":'), &agent)
-        to = _put_quoted(_put(to, b',"referer":'), &referer)
+        to = _put_piece(_put_quoted(_put(to, b',"referer":'), &referer), &of_more)
         to = _put(to, b"}\n")
         _shrunk(lines, to)
 
@@ -475,7 +491,7 @@ cdef class Combined(_Format):
         cdef unsigned long long status, sent
         cdef unsigned char* to
         cdef Py_ssize_t room
-        cdef bint minor
+        cdef int minor
 
         if second != self.second:
             if second < 0.0:
@@ -500,7 +516,7 @@ cdef class Combined(_Format):
         to = _put_piece(_put(to, b" - - "), &of_stamp)
         to = _put_piece(_put(to, b' "'), &of_method)
         to = _put_piece(_put(to, b" "), &of_target)
-        to = _put(to, b' HTTP/1.1" ') if minor else _put(to, b' HTTP/1.0" ')
+        to = _put(_put_protocol(_put(to, b" "), minor), b'" ')
         to = _put_count(to, status) if status >= 100 else _put_digits(to, <unsigned int>status, 3)
         to = _put_count(_put(to, b" "), sent)
         to = _put(to, b' "')

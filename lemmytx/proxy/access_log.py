@@ -45,6 +45,11 @@ if TYPE_CHECKING:
 #: What C{access_log.format} can be.
 FORMATS = ("combined", "json")
 
+#: What stands in a line for the version, by L{RequestHead.minor}.
+PROTOCOLS = (b"HTTP/1.0", b"HTTP/1.1", b"HTTP/2.0")
+
+_QUOTED_PROTOCOLS = tuple(b'"%b"' % protocol for protocol in PROTOCOLS)
+
 #: Bytes that stand for themselves in both formats: printable ASCII without quote and backslash.
 _PLAIN = bytes(byte for byte in range(0x20, 0x7F) if byte not in b'"\\')
 
@@ -148,7 +153,7 @@ class _Combined:
             request, referer, agent = b"-", b"", b""
         else:
             agent, referer = _told(head.raw)
-            request = b"%b %b %b" % (head.method, head.target, b"HTTP/1.1" if head.minor else b"HTTP/1.0")
+            request = b"%b %b %b" % (head.method, head.target, PROTOCOLS[head.minor])
             if request.translate(None, _PLAIN):
                 request = _escaped(request)
             if referer.translate(None, _PLAIN):
@@ -258,7 +263,7 @@ class _JSON:
             and exchange.connect_time == 0.0
             and exchange.queue_time < 0.0
             and exchange.attempts == 1
-            and head.minor
+            and head.minor == 1
             and not exchange.received
             and not exchange.tunnel
             and authority
@@ -268,7 +273,7 @@ class _JSON:
         ):
             told = (
                 b',"user_agent":%b,"referer":%b' % (_quoted(agent), _quoted(referer)) if agent or referer else _SILENT
-            )
+            ) + exchange.peer.told
             lasted = _lasted(total)
             return _ORDINARY % (
                 self._stamp, _MILLISECONDS[int((now - second) * 1000)], (exchange.client or _UNIX).encode(),
@@ -279,12 +284,12 @@ class _JSON:
         return _LINE % (
             self._stamp, _MILLISECONDS[int((now - second) * 1000)], (exchange.client or _UNIX).encode(),
             _quoted(head.method), _quoted(authority), _quoted(target), _quoted(request_id),
-            b'"HTTP/1.1"' if head.minor else b'"HTTP/1.0"', b"%d" % exchange.status,
+            _QUOTED_PROTOCOLS[head.minor], b"%d" % exchange.status,
             b"%d" % exchange.sent, b"%d" % exchange.received, _lasted(exchange.queue_time),
             _lasted(exchange.connect_time), _lasted(first), _lasted(total), b"%d" % exchange.attempts, place,
             end if end == b'"ok"' else b'%b,"why":%b' % (end, _quoted_text(exchange.why)),
             b"true" if exchange.tunnel else b"false",
-            b',"user_agent":%b,"referer":%b' % (_quoted(agent), _quoted(referer)),
+            b',"user_agent":%b,"referer":%b%b' % (_quoted(agent), _quoted(referer), exchange.peer.told),
         )  # fmt: skip
 
     def rejection(self, rejection: Rejection) -> bytes:
@@ -300,7 +305,7 @@ class _JSON:
         else:
             agent, referer = _told(head.raw)
             method, host, target = _quoted(head.method), _quoted(head.authority), _quoted(head.target)
-            protocol = b'"HTTP/1.1"' if head.minor else b'"HTTP/1.0"'
+            protocol = _QUOTED_PROTOCOLS[head.minor]
             told = b',"user_agent":%b,"referer":%b' % (_quoted(agent), _quoted(referer))
         return _LINE % (
             self._stamp, _MILLISECONDS[int((now - second) * 1000)], (rejection.client or _UNIX).encode(),

@@ -6,12 +6,19 @@ from typing import Any, Protocol
 
 from lemmytx.message import ResponseHead
 from lemmytx.proxy.carrier import Carrier
+from lemmytx.proxy.ends import Ends
 
 
 class Asker(Protocol):
     """
     What an exchange needs of the side that asks. A downstream of HTTP/1.1 is one, a request of C{twisted.web} another.
     """
+
+    def ends(self) -> Ends:
+        """
+        The two ends of the client's connection: its address and port, and those it has connected to; as a PROXY
+        protocol header has told them where one has. Empty and 0 where there is none, as on a unix socket.
+        """
 
     def inform(self, head: ResponseHead) -> None:
         """An interim response."""

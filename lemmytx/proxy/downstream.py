@@ -32,6 +32,7 @@ from lemmytx.message import ProtocolError, RequestHead, ResponseHead
 from lemmytx.net.splice import WORTH_IT
 from lemmytx.proxy import framing
 from lemmytx.proxy.carrier import Carrier
+from lemmytx.proxy.ends import Ends, ends_of
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.intake import Intake
@@ -327,6 +328,10 @@ class Downstream:
             exchange.request_broke(408, "timeout_body", "the body did not arrive in time")
 
     # What the exchange calls (lemmytx.proxy.asker.Asker)
+
+    def ends(self) -> Ends:
+        """See L{lemmytx.proxy.asker.Asker}."""
+        return ends_of(self.transport, self.entrance)
 
     def inform(self, head: ResponseHead) -> None:
         """See L{lemmytx.proxy.asker.Asker}. HTTP/1.0 has no interim responses (RFC 9110 §15.2)."""

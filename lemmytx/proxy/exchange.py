@@ -38,7 +38,9 @@ from lemmytx.proxy.asker import Asker
 from lemmytx.proxy.body import OutgoingBody
 from lemmytx.proxy.carrier import Carrier
 from lemmytx.proxy.dial import Dial
+from lemmytx.proxy.dialling import dial
 from lemmytx.proxy.forward import COUNTED, Peer, is_last_hop
+from lemmytx.proxy.http2_dial import Http2Dial
 from lemmytx.proxy.retry import Retry
 from lemmytx.proxy.router import Route
 from lemmytx.proxy.tunnel import Tunnel, WebSocket
@@ -125,7 +127,7 @@ class Exchange:
         self._body: OutgoingBody | None = None
         self._body_ended = False
         self._producing = False
-        self._dial: Dial | None = None
+        self._dial: Dial | Http2Dial | None = None
         self._counted = False
         self._reused = False
         self._retry: Retry | None = None
@@ -245,12 +247,15 @@ class Exchange:
             self._reused = True
             self.connect_time = 0.0
             self._send(upstream, self.started if self.attempts == 1 else self.resource.ticker.seconds())
+            if self.attempts > 1 and not self._body_ended and self.upstream is upstream:
+                # It was paused while the backend before this one was dialled.
+                self.downstream.resume()
 
     def _connect(self, backend: Backend) -> None:
         self._reused = False
         if not self._body_ended:
             self.downstream.pause()
-        self._dial = Dial(self, backend)
+        self._dial = dial(self, backend)
         self._dial.start()
 
     def connected(self, upstream: Carrier) -> None:
@@ -282,12 +287,16 @@ class Exchange:
             self._producing = True
             upstream.feed_from(self.downstream.body_source(upstream))
 
-    def connect_failed(self, timed_out: bool, why: str) -> None:
-        """No connection to the backend: nothing was sent, so any request may try another."""
+    def connect_failed(self, timed_out: bool, why: str, kind: str = "refused") -> None:
+        """
+        No connection to the backend: nothing was sent, so any request may try another.
+
+        @param kind: when it was not a matter of time: C{refused}, or C{tls}.
+        """
         self._dial = None
         backend = self.backend
         assert backend is not None
-        self.cluster.failed(backend, "timeout" if timed_out else "refused", f"connecting: {why}")
+        self.cluster.failed(backend, "timeout" if timed_out else kind, f"connecting: {why}")
         self.why = f"{backend.name}: {why}"
         self._let_go()
         self.tried = (*self.tried, backend)
@@ -298,7 +307,7 @@ class Exchange:
         if timed_out:
             self._refuse(504, "timeout_connect", self.why)
         else:
-            self._refuse(502, "backend_refused", self.why)
+            self._refuse(502, f"backend_{kind}", self.why)
 
     def cannot_connect(self, why: str) -> None:
         """We have nothing left to make a connection with. That is no backend's fault, and no other could be reached."""
@@ -313,8 +322,12 @@ class Exchange:
             retry = self._retry = Retry(self.cluster)
         return retry
 
-    def upstream_gone(self, orderly: bool) -> None:
-        """The connection ended before the response was whole."""
+    def upstream_gone(self, orderly: bool, said: str = "") -> None:
+        """
+        The connection ended before the response was whole.
+
+        @param said: what is known of the reason, as half a sentence about the backend.
+        """
         if self.termination:
             # It is accounted for, and yet the upstream still had it: an error of ours came in between.
             self.upstream = None
@@ -341,9 +354,11 @@ class Exchange:
             self.cluster.failed(backend, "gone", "closed the connection in the middle of a response")
             self._cut("backend_gone", f"{backend.name} closed the connection in the middle of its response")
             return
-        how = "closed" if orderly else "reset"
-        self.cluster.failed(backend, "gone", f"{how} the connection without an answer")
-        self._refuse(502, "backend_gone", f"{backend.name} {how} the connection without an answer")
+        how = f"{'closed' if orderly else 'reset'} the connection without an answer"
+        if said:
+            how = f"{how}: {said}"
+        self.cluster.failed(backend, "gone", how)
+        self._refuse(502, "backend_gone", f"{backend.name} {how}")
 
     def upstream_broke(self, error: ProtocolError) -> None:
         """What the backend sent is no response."""

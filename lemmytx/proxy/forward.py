@@ -54,9 +54,13 @@ class Peer:
     @ivar trusted: whether what it says about clients is believed.
     @ivar networks: whom the listener believes; for the addresses further back on a request's way.
     @ivar fields: the lines that are the same for all its requests, when it is not trusted.
+    @ivar certificate: those of them that tell of its TLS certificate; also for a trusted one.
+    @ivar redirect: the port of HTTPS to which its requests are sent; 0: they are served.
+    @ivar hsts: the line for its responses (RFC 6797); may be empty.
+    @ivar told: what else is known of its connection, for the JSON log: members with their commas before them, in ASCII.
     """
 
-    __slots__ = ("client", "fields", "networks", "scheme", "trusted")
+    __slots__ = ("certificate", "client", "fields", "hsts", "networks", "redirect", "scheme", "told", "trusted")
 
     def __init__(
         self, client: str, scheme: bytes = b"http", trusted: bool = False, fields: bytes = b"", networks: Networks = ()
@@ -66,6 +70,19 @@ class Peer:
         self.scheme = scheme
         self.trusted = trusted
         self.fields = fields
+        self.certificate = b""
+        self.redirect = 0
+        self.hsts = b""
+        self.told = b""
+
+    def certify(self, lines: bytes) -> None:
+        """
+        It has shown a certificate.
+
+        @param lines: what backends are told about it, each with its CRLF.
+        """
+        self.certificate = lines
+        self.fields += lines
 
 
 class Forwarding:
@@ -92,7 +109,8 @@ class Forwarding:
         """
         self._x_forwarded = x_forwarded
         self._forwarded = forwarded
-        self._via = (b"", b"") if via is None else (b"Via: 1.0 %b\r\n" % via, b"Via: 1.1 %b\r\n" % via)
+        # By L{RequestHead.minor}.
+        self._via = tuple(b"" if via is None else b"Via: %b %b\r\n" % (v, via) for v in (b"1.0", b"1.1", b"2.0"))
         self._request_id = request_id
         self._usual = x_forwarded and request_id and not forwarded
         # Unique over instances by 64 random bits, over requests by counting. Not a secret.
@@ -199,10 +217,17 @@ class Forwarding:
         if self._forwarded:
             # The whole list stands in the line that we write.
             claims.pop(b"forwarded", None)
-        return b"".join(
-            b"%b: %b\r\n" % (_SPELLED.get(name, name.title()), value)
-            for name, values in claims.items()
-            for value in values
+        if peer.certificate:
+            # Whose certificate that is, we know ourselves.
+            for name in [name for name in claims if name.startswith(b"x-forwarded-tls-client-")]:
+                del claims[name]
+        return (
+            b"".join(
+                b"%b: %b\r\n" % (_SPELLED.get(name, name.title()), value)
+                for name, values in claims.items()
+                for value in values
+            )
+            + peer.certificate
         )
 
     def _element(self, head: RequestHead, peer: Peer) -> bytes:

@@ -19,6 +19,7 @@ from zope.interface import implementer
 from lemmytx.http1 import codec
 from lemmytx.message import ProtocolError, ResponseHead, fields
 from lemmytx.proxy.carrier import Carrier
+from lemmytx.proxy.ends import Ends, ends_of
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.replies import reply
 
@@ -129,6 +130,10 @@ class Mounted:
             request.responseHeaders.addRawHeader(name, value)
 
     # What the exchange calls (lemmytx.proxy.asker.Asker)
+
+    def ends(self) -> Ends:
+        """See L{lemmytx.proxy.asker.Asker}."""
+        return ends_of(self._request.transport)
 
     def inform(self, head: ResponseHead) -> None:
         """C{twisted.web} has no way to send an interim response."""

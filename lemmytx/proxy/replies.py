@@ -19,6 +19,7 @@ TEXTS = {
     404: ("Not Found", "Nothing is configured for this host and path."),
     405: ("Method Not Allowed", "The method is not allowed here."),
     408: ("Request Timeout", "The request took too long to arrive."),
+    411: ("Length Required", "The length of the body has to be known before it."),
     413: ("Content Too Large", "The body of the request is too large."),
     414: ("URI Too Long", "The target of the request is too long."),
     417: ("Expectation Failed", "The expectation of the request cannot be met."),

@@ -36,6 +36,7 @@ from lemmytx.http1 import codec
 from lemmytx.message import CHUNKED, UNTIL_CLOSE, ProtocolError, ResponseHead
 from lemmytx.net.splice import WORTH_IT, Splice, can_splice
 from lemmytx.net.ticker import Ticker
+from lemmytx.net.tls.client import explained
 from lemmytx.proxy.body import OutgoingBody
 
 if TYPE_CHECKING:
@@ -393,7 +394,8 @@ class Upstream:
             self._ended()
             exchange.carry_on(b"", True, False)
         else:
-            exchange.upstream_gone(orderly)
+            error = getattr(self.transport, "error", None)
+            exchange.upstream_gone(orderly, "" if error is None else explained(error))
 
     def expired(self) -> None:
         """The deadline has passed."""

@@ -62,6 +62,12 @@ UNSAFE = (
     b"/x.php//a", b"/x.php\0", b"/x\0.php", b"/x.php\0.jpg", b"/x.jpg\0.php", b"/x.php/\n", b"/x\r.php", b"/x.php/\x7f",
 )  # fmt: skip
 
+#: Fields that could be taken for other variables.
+NAMES = (
+    b"Proxy", b"HTTPS", b"Content-Length", b"Content_Length", b"Script-Filename", b"Script_Filename", b"Remote-Addr",
+    b"PHP-VALUE", b"PHP_ADMIN_VALUE", b"Http-Proxy", b"Redirect-Status", b"Host",
+)  # fmt: skip
+
 
 def ask(
     request: bytes = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n",
@@ -161,7 +167,7 @@ class ScriptTests(SynchronousTestCase):
             try:
                 found = dict(variables(application, head, b"", 0, "", False))
             except ProtocolError as error:
-                self.assertTrue(error.status == 400 and b"\\" in head.path or application is DIRECTORY, error)
+                self.assertTrue((error.status == 400 and b"\\" in head.path) or application is DIRECTORY, error)
                 continue
             script = found[b"SCRIPT_FILENAME"].decode()
             self.assertEqual(posixpath.normpath(script), script)
@@ -190,10 +196,17 @@ class VariablesTests(SynchronousTestCase):
         """The script gets its own name, the path behind it, decoded, and the target as the client wrote it."""
         found = ask(b"GET /a%20b.php/c%2Fd?e HTTP/1.1\r\nHost: a.example\r\n\r\n")
         self.assertEqual(
-            [found[name] for name in (b"SCRIPT_FILENAME", b"SCRIPT_NAME", b"PATH_INFO", b"PATH_TRANSLATED")],
-            [b"/srv/www/a b.php", b"/a b.php", b"/c/d", b"/srv/www/c/d"],
+            [found[name] for name in (b"SCRIPT_FILENAME", b"SCRIPT_NAME", b"PATH_INFO")],
+            [b"/srv/www/a b.php", b"/a b.php", b"/c/d"],
         )
         self.assertEqual((found[b"DOCUMENT_URI"], found[b"REQUEST_URI"]), (b"/a b.php/c/d", b"/a%20b.php/c%2Fd?e"))
+
+    def test_no_other_file(self) -> None:
+        """No variable names a file but the script: php-fpm with cgi.fix_pathinfo=0 would run PATH_TRANSLATED."""
+        found = ask(b"GET /a.php/upload/b.php HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        self.assertNotIn(b"PATH_TRANSLATED", found)
+        files = {value for value in found.values() if value.startswith(b"/srv/www/")}
+        self.assertEqual(files, {b"/srv/www/a.php"})
 
     def test_root(self) -> None:
         """A slash at the end of the root makes no difference, and the root may be that of the machine."""
@@ -289,22 +302,7 @@ class VariablesTests(SynchronousTestCase):
     @given(
         st.lists(
             st.tuples(
-                st.sampled_from(
-                    (
-                        b"Proxy",
-                        b"HTTPS",
-                        b"Content-Length",
-                        b"Content_Length",
-                        b"Script-Filename",
-                        b"Script_Filename",
-                        b"Remote-Addr",
-                        b"PHP-VALUE",
-                        b"PHP_ADMIN_VALUE",
-                        b"Http-Proxy",
-                        b"Redirect-Status",
-                        b"Host",
-                    )
-                ),
+                st.sampled_from(NAMES),
                 st.sampled_from((b"1", b"on", b"/etc/passwd", b"a.example")),
             )
         )

@@ -49,12 +49,15 @@ TAKEN: list[tuple[str, Fields, bool, bytes, int]] = [
      _FRONT + b"cookie: a=1; b=2; c\r\nx: y\r\n\r\n", 0),
     ("te", _with((b"te", b"Trailers")), True, _FRONT + b"te: Trailers\r\n\r\n", 0),
     ("an empty value", _with((b"x", b""), (b"y", b"z")), True, _FRONT + b"x: \r\ny: z\r\n\r\n", 0),
-    ("tab and bytes above 127 within a value", _with((b"x", b"a\t\xff b")), True, _FRONT + b"x: a\t\xff b\r\n\r\n", 0),
+    ("tab and bytes above 127 within a value", _with((b"x", b"a\t\x80\xff b")), True,
+     _FRONT + b"x: a\t\x80\xff b\r\n\r\n", 0),
     ("a colon and spaces in a value", _with((b"x", b"a:  b: c")), True, _FRONT + b"x: a:  b: c\r\n\r\n", 0),
     ("a name of odd characters", _with((b"!#$%&'*+-.^_`|~09az", b"v")), True,
      _FRONT + b"!#$%&'*+-.^_`|~09az: v\r\n\r\n", 0),
     ("OPTIONS *", _OPTIONS, True, b"OPTIONS * HTTP/1.1\r\nhost: a.example\r\n\r\n", 0),
     ("a query", _path(b"/a%20b?c=d&e"), True, b"GET /a%20b?c=d&e HTTP/1.1\r\nhost: a.example\r\n\r\n", 0),
+    ("every character of a path", _path(b"/!$&'()*+,-./09:;<=>?@AZ[\\]^_`az{|}~%\""), True,
+     b"GET /!$&'()*+,-./09:;<=>?@AZ[\\]^_`az{|}~%\" HTTP/1.1\r\nhost: a.example\r\n\r\n", 0),
     ("https", [_M, (b":scheme", b"https"), _A, _P], True, _FRONT + b"\r\n", 0),
 ]  # fmt: skip
 
@@ -218,15 +221,14 @@ class RequestTests(SynchronousTestCase):
         """An extended CONNECT for something else is declined with 501; one that is not offered or none is malformed."""
         other = [(name, b"chat" if name == b":protocol" else value) for name, value in _WEBSOCKET]
         self.assertEqual(self.assertRaises(Declined, heads.request, other, False, True).status, b"501")
-        for what, fields, ended, extended in [
-            ("not offered", _WEBSOCKET, False, False),
-            ("ended", _WEBSOCKET, True, True),
-            ("with a length", [*_WEBSOCKET, (b"content-length", b"0")], False, True),
-            ("without :path", [field for field in _WEBSOCKET if field[0] != b":path"], False, True),
-            ("two protocols", [(b":protocol", b"websocket"), *_WEBSOCKET], False, True),
+        for fields, ended, extended in [
+            (_WEBSOCKET, False, False),  # not offered
+            (_WEBSOCKET, True, True),
+            ([*_WEBSOCKET, (b"content-length", b"0")], False, True),
+            ([field for field in _WEBSOCKET if field[0] != b":path"], False, True),
+            ([(b":protocol", b"websocket"), *_WEBSOCKET], False, True),
         ]:
             self.assertRaises(Malformed, heads.request, fields, ended, extended)
-            self.assertTrue(what)
 
 
 class ResponseTests(SynchronousTestCase):
@@ -236,16 +238,19 @@ class ResponseTests(SynchronousTestCase):
         """A response is the HTTP/1.1 head that means the same."""
         ok = (b":status", b"200")
         x = (b"x", b"y")
+        nine = (b"content-length", b"9")
         for fields, ended, method, expected in [
             ([ok, x], False, b"GET", (b"HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n", 200, -1)),
             ([ok], True, b"GET", (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 200, 0)),
             ([ok], True, b"HEAD", (b"HTTP/1.1 200 OK\r\n\r\n", 200, -1)),
-            ([ok, (b"content-length", b"9")], True, b"HEAD", (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", 200, -1)),
-            ([ok, (b"content-length", b"9")], False, b"GET", (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", 200, 9)),
+            ([ok, nine], True, b"HEAD", (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", 200, -1)),
+            ([ok, nine], False, b"GET", (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", 200, 9)),
             ([(b":status", b"299")], True, b"HEAD", (b"HTTP/1.1 299 \r\n\r\n", 299, -1)),
             ([(b":status", b"204")], True, b"GET", (b"HTTP/1.1 204 No Content\r\n\r\n", 204, -1)),
             ([(b":status", b"304")], False, b"GET", (b"HTTP/1.1 304 Not Modified\r\n\r\n", 304, -1)),
             ([(b":status", b"103"), x], False, b"GET", (b"HTTP/1.1 103 Early Hints\r\nx: y\r\n\r\n", 103, -1)),
+            ([(b":status", b"300"), nine], False, b"CONNECT",
+             (b"HTTP/1.1 300 Multiple Choices\r\ncontent-length: 9\r\n\r\n", 300, 9)),
             ([ok], False, b"CONNECT", (b"HTTP/1.1 200 OK\r\n\r\n", 200, -1)),
             ([ok, (b"set-cookie", b"a"), (b"set-cookie", b"b")], True, b"HEAD",
              (b"HTTP/1.1 200 OK\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n", 200, -1)),
@@ -288,8 +293,9 @@ class OutTests(SynchronousTestCase):
     def test_request(self) -> None:
         """A request loses what speaks of its connection; Host becomes :authority; trailers are welcome."""
         head = (
-            b"POST /x?y HTTP/1.1\r\nHost: a.example:81\r\nX-Y:  z \r\nConnection: close, x\r\nTransfer-Encoding: chunked\r\n"
-            b"TE: gzip\r\nKeep-Alive: 5\r\nProxy-Connection: close\r\nUpgrade: x\r\nHTTP2-Settings: a\r\nCookie: c\r\n\r\n"
+            b"POST /x?y HTTP/1.1\r\nHost: a.example:81\r\nX-Y:  z \r\nConnection: close, x\r\n"
+            b"Transfer-Encoding: chunked\r\nTE: gzip\r\nKeep-Alive: 5\r\nProxy-Connection: close\r\nUpgrade: x\r\n"
+            b"HTTP2-Settings: a\r\nCookie: c\r\n\r\n"
         )
         method, fields = heads.request_fields(head, b"https", None)
         self.assertEqual(method, b"POST")

@@ -21,6 +21,7 @@ from lemmytx.message import RequestHead
 from lemmytx.proxy import access_log
 from lemmytx.proxy.access_log import FORMATS, appender, rejection_formatter
 from lemmytx.proxy.exchange import Exchange
+from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.resource import Rejection
 from lemmytx.proxy.router import Vhost
 
@@ -67,6 +68,7 @@ class Ended:
         self.head = head
         self.client = "192.0.2.7"
         self.request_id = b"0123456789abcdef000000000001"
+        self.peer = Peer(self.client)
         self.vhost: Named | None = None
         self.backend: Named | None = None
         if routed:
@@ -88,8 +90,12 @@ class Ended:
 
 def read(*fields: bytes, start: bytes = b"GET /a?b=c HTTP/1.1") -> RequestHead:
     """A head, as the codec makes it."""
+    second = start.endswith(b" HTTP/2.0")  # which is written as 1.1 for the codec
+    start = start.replace(b"HTTP/2.0", b"HTTP/1.1")
     head = codec.request(b"\r\n".join((start, b"Host: shop.example", *fields, b"", b"")), False, 32768, 100)
     assert head is not None
+    if second:
+        head.minor = 2
     return head
 
 
@@ -153,8 +159,12 @@ class CombinedTests(ZoneMixin):
         self.assertTrue(line("combined", Ended(read(b"User-Agent:", b"Referer: "))).endswith('200 31 "-" "-"\n'))
 
     def test_version(self) -> None:
-        """An HTTP/1.0 request is logged as one."""
-        self.assertIn('"GET / HTTP/1.0"', line("combined", Ended(read(start=b"GET / HTTP/1.0"))))
+        """A request of HTTP/1.0 or HTTP/2 is logged as one."""
+        for version in (b"1.0", b"2.0"):
+            start = b"GET / HTTP/" + version
+            self.assertIn(f'"{start.decode()}"', line("combined", Ended(read(start=start))))
+        rejected = Rejection(413, "long", "192.0.2.7", read(start=b"GET / HTTP/2.0"))
+        self.assertIn(b'"GET / HTTP/2.0" 413', rejection_formatter("combined", lambda: NOW)(rejected))
 
     def test_escapes(self) -> None:
         """Quotes, backslashes, controls and bytes beyond ASCII are escaped as nginx does it."""
@@ -263,7 +273,9 @@ class JSONTests(SynchronousTestCase):
             ("tunnel", True),
         ):
             self.assertEqual(parsed(Ended(read(), **{member: value})), {**ordinary, member: value})
-        self.assertEqual(parsed(Ended(read(start=b"GET /a?b=c HTTP/1.0"))), {**ordinary, "protocol": "HTTP/1.0"})
+        for version in ("HTTP/1.0", "HTTP/2.0"):
+            head = read(start=b"GET /a?b=c " + version.encode())
+            self.assertEqual(parsed(Ended(head)), {**ordinary, "protocol": version})
         for member in ("vhost", "cluster", "backend"):
             self.assertEqual(parsed(Ended(read(), **{member: Named("other")})), {**ordinary, member: "other"})
         self.assertEqual(parsed(Ended(read(b"User-Agent: x"))), {**ordinary, "user_agent": "x"})
@@ -294,6 +306,14 @@ class JSONTests(SynchronousTestCase):
         self.assertEqual(parsed(Ended(read()), NOW + 0.7499)["time"], "2026-11-20T23:50:00.999Z")
         self.assertEqual(parsed(Ended(read()), NOW + 0.75)["time"], "2026-11-20T23:50:01.000Z")
         self.assertEqual(parsed(Ended(read()), NOW - 0.248)["time"], "2026-11-20T23:50:00.002Z")
+
+    def test_connection(self) -> None:
+        """What else is known of the client's connection stands at the end, in lines of each kind."""
+        for exchange in (browser(peer=secured()), browser(peer=secured(), received=1), Ended(read(), peer=secured())):
+            members = parsed(exchange)
+            self.assertEqual((members["tls"], members["sni"]), ("TLSv1.3", "a.example"))
+            self.assertEqual(members["proxy_protocol"], {"ssl_cn": 'é "x"'})
+            self.assertEqual(list(members)[-4:], ["referer", "tls", "sni", "proxy_protocol"])
 
     def test_failure(self) -> None:
         """An exchange that did not end well says why."""
@@ -368,6 +388,8 @@ class JSONTests(SynchronousTestCase):
             [members[name] for name in ("host", "target", "protocol", "user_agent")],
             ["shop.example", "/a?b=c", "HTTP/1.1", "x"],
         )
+        members = json.loads(make(Rejection(413, "long", "192.0.2.7", read(start=b"GET / HTTP/2.0"))))
+        self.assertEqual(members["protocol"], "HTTP/2.0")
 
 
 class PureJSONTests(PureMixin, JSONTests):
@@ -445,6 +467,13 @@ class Unasked:
         raise AssertionError("this line should be made by the compiled twin")
 
 
+def secured() -> Peer:
+    """A client of which more is known."""
+    peer = Peer("192.0.2.7", b"https")
+    peer.told = b',"tls":"TLSv1.3","sni":"a.example","proxy_protocol":{"ssl_cn":"\\u00e9 \\"x\\""}'
+    return peer
+
+
 def browser(**differing: Any) -> Ended:
     """What most exchanges are."""
     return Ended(
@@ -470,12 +499,15 @@ PLAIN = {
     "small": lambda: Ended(read()),
     "browser": browser,
     "HTTP/1.0": lambda: Ended(read(start=b"GET / HTTP/1.0")),
+    "HTTP/2.0": lambda: Ended(read(start=b"GET / HTTP/2.0")),
     "no Host": lambda: Ended(codec.request(b"GET / HTTP/1.0\r\n\r\n", False, 32768, 100)),  # type: ignore[arg-type]
     "upload": lambda: browser(received=10**15, sent=0, status=201),
     "slow": lambda: browser(queue_time=1.5, connect_time=0.000001, first_byte=99.999999, total=86400.25),
     "failed": lambda: browser(status=502, first_byte=-1.0, termination="backend_gone", why="web1: gone", attempts=2),
     "left": lambda: browser(status=499, termination="client_gone"),
     "cut": lambda: browser(status=0, termination="client_gone", why="x"),
+    "TLS": lambda: browser(peer=secured()),
+    "slow TLS": lambda: browser(peer=secured(), connect_time=0.5),
     "tunnel": lambda: browser(status=101, tunnel=True, received=2**63 - 1, sent=2**63 - 1),
 }
 
@@ -557,7 +589,7 @@ class CompiledTests(ZoneMixin):
     @given(st.data())
     def test_same(self, data: st.DataObject) -> None:
         """Whatever an exchange has gone through and whatever was sent, both twins make the same line."""
-        head = read(start=data.draw(st.sampled_from([b"GET / HTTP/1.1", b"PATCH / HTTP/1.0"])))
+        head = read(start=data.draw(st.sampled_from([b"GET / HTTP/1.1", b"PATCH / HTTP/1.0", b"PUT / HTTP/2.0"])))
         head.target, head.authority = data.draw(_SOME), data.draw(_SOME)
         head.raw = b"".join(b"%b%b%b%b\r\n" % field for field in data.draw(_FIELDS))
         exchange = Ended(head, **data.draw(st.fixed_dictionaries({}, optional={

@@ -56,6 +56,10 @@ class ComposeTests(SynchronousTestCase):
         """Via says in which version the request came; it goes on in 1.1."""
         first, fields = self.told(Forwarding(), head(version=b"1.0"))
         self.assertEqual((first, fields[b"via"]), (b"GET /x?y HTTP/1.1", b"1.0 lemmytx"))
+        second = head()
+        second.minor = 2
+        first, fields = self.told(Forwarding(), second)
+        self.assertEqual((first, fields[b"via"]), (b"GET /x?y HTTP/1.1", b"2.0 lemmytx"))
 
     def test_noHost(self) -> None:
         """Without a Host there is no X-Forwarded-Host."""

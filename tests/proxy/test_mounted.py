@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 from urllib.request import urlopen
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import HostnameEndpoint, serverFromString
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.policies import WrappingFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -25,6 +25,7 @@ from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.way import Way
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.exchange import Exchange
@@ -195,6 +196,29 @@ class MountedTests(TestCase):
         self.assertEqual(told[b"x-forwarded-for"], [b"127.0.0.1"])
         self.assertTrue((await self.ask(b"/")).endswith(b"our own"))
         self.assertEqual([(e.status, e.termination) for e in self.log], [(200, "ok")])
+
+    async def test_introduced(self) -> None:
+        """A backend that wants a PROXY protocol header gets one with the client of the site; Twisted reads it."""
+        site = Site(self.answers)
+        back = await serverFromString(reactor, "haproxy:tcp:0:interface=127.0.0.1").listen(site)
+        self.addCleanup(back.stopListening)
+        self.backend.location = parse_url(f"http://127.0.0.1:{back.getHost().port}")
+        self.backend.pool = Pool(0)
+        versions: list[Literal["v1", "v2"]] = ["v1", "v2"]
+        for version in versions:
+            self.backend.way = Way(proxy=version)
+            asking = await self.connect()
+            source = asking.transport.getHost()  # type: ignore[union-attr]  # it is connected
+            asking.transport.write(  # type: ignore[union-attr]
+                b"GET /app/echo HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n"
+            )
+            await asking.over
+            request = self.answers.requests[-1]
+            client, own = request.getClientAddress(), request.getHost()
+            self.assertEqual((client.host, client.port), (source.host, source.port))
+            self.assertEqual((own.host, own.port), ("127.0.0.1", self.front.getHost().port))
+        while self.backend.active:
+            await turn()
 
     async def test_fields(self) -> None:
         """Duplicate fields survive, and the site does not add its own Server and Date to the backend's."""

@@ -105,7 +105,7 @@ class Tls:
     @ivar server_name: what the client asked for (SNI); on the server's side L{None} where it did not.
     @ivar resumed: whether this continues an earlier session.
     @ivar peer_der: the other side's certificate; L{None} where it has shown none. It was verified as the context says.
-    @ivar error: what OpenSSL said of a handshake that failed.
+    @ivar error: what OpenSSL said of a handshake that failed, or of what came after it that cannot be trusted.
     """
 
     __slots__ = (
@@ -245,6 +245,7 @@ class Tls:
             # The peer's close_notify, when ours is out already; C{ssl} gives an empty result only before that.
             failure, ended = None, True
         if failure is not None:
+            self.error = failure
             self._break(explain(failure))
         elif ended:
             self._ended = True

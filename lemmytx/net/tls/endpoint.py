@@ -4,9 +4,10 @@ TLS as an endpoint description, for any Twisted program::
     lemmytls:tcp\\:8443:certificates=certs/
     lemmytls:tcp\\:8443\\:interface\\=127.0.0.1:certificates=a.pem,b.pem:preset=modern:alpn=h2,http/1.1
 
-The first part is the endpoint to listen on, its colons and equals signs with a backslash. The other ones are the settings that C{tls:}
-of a listener has, by the same names; lists have commas. C{alpn}: what is spoken, the best first; without it, what the
-factory says (L{IProtocolNegotiationFactory}). L{lemmytx.net.tls.parser} is what C{twisted.plugin} finds.
+The first part is the endpoint to listen on, its colons and equals signs with a backslash. The other ones are the
+settings that C{tls:} of a listener has, by the same names; lists have commas. C{alpn}: what is spoken, the best first;
+without it, what the factory says (L{IProtocolNegotiationFactory}). L{lemmytx.net.tls.parser} is what C{twisted.plugin}
+finds.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ class Endpoint:
         except Exception:
             return fail()
         for warning in tls.warnings():
-            log.warn("{warning}", warning=warning)
+            log.warn("{about}", about=warning)
         listening: Deferred[IListeningPort] = self._inner.listen(
             Securing(protocolFactory, tls, self._settings, self._clock)
         )

@@ -22,6 +22,8 @@ _REASONS = {
     "NO_SUITABLE_SIGNATURE_ALGORITHM": "no signature algorithm in common",
     "NO_SUITABLE_KEY_SHARE": "no key exchange in common",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the peer shows no certificate",
+    "KEY_VALUES_MISMATCH": "the key does not belong to the certificate",
+    "TLSV1_UNRECOGNIZED_NAME": "the peer refused: unrecognized name",
     "CALLBACK_FAILED": "the name that was asked for is unknown",
     "CLIENTHELLO_TLSEXT": "the name that was asked for is unknown",
     "EE_KEY_TOO_SMALL": "the key of the certificate is too small",

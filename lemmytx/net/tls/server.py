@@ -273,7 +273,7 @@ class ServerTls:
         if now - self._warned >= _DAY:
             self._warned = now
             for warning in self.warnings(now):
-                log.warn("{warning}", warning=warning)
+                log.warn("{about}", about=warning)
 
     def changed(self) -> bool:
         """Whether any file is another than when it was last read."""
