@@ -14,6 +14,8 @@ PURE_TESTS ?= tests.http1 tests.proxy
 BENCH ?=
 # Arguments of `make drills`, such as DRILLS="--only upgrade".
 DRILLS ?=
+# Arguments of `make autobahn`, such as AUTOBAHN="--python2 /opt/python2.7/bin/python".
+AUTOBAHN ?=
 # Arguments of `make programs`, such as PROGRAMS="--size 50000000".
 PROGRAMS ?=
 
@@ -23,7 +25,7 @@ INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.p
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench drills drilled programs docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench drills drilled autobahn programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -33,7 +35,8 @@ help:
 	@echo 'make test    everything that CI checks'
 	@echo 'make bench   lemmytx beside nginx, HAProxy, Caddy and twisted.web (BENCH="--quick" for a rough picture)'
 	@echo 'make drills  reloads, upgrades, killed workers and stops under load (DRILLS="--quick" for the short form)'
-	@echo 'make programs  lemmytx in front of JupyterLab, pypiserver, git and nginx, with their usual clients'
+	@echo 'make autobahn  the WebSocket fuzzing client Autobahn, with lemmytx between and without (wants a Python 2.7)'
+	@echo 'make programs  lemmytx in front of JupyterLab, pypiserver, git, nginx and PHP, with their usual clients'
 	@echo 'make docs    the documents, into $(BUILD)/docs'
 	@echo 'make clean   removes what the others made'
 
@@ -49,8 +52,12 @@ bench: $(VENV)/.bench
 drills: $(VENV)/.run
 	$(BIN)/python -m benchmarks.drills $(DRILLS)
 
+autobahn: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.autobahn --suite $(BUILD)/autobahn $(AUTOBAHN)
+
 programs: $(VENV)/.run $(VENV)/.programs
 	$(BIN)/python -m benchmarks.programs --python $(VENV)/programs/bin/python $(PROGRAMS)
+	$(BIN)/python -m benchmarks.programs.https --python $(VENV)/programs/bin/python
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check $(SOURCES)

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.load import BROWSER, Burst, Sink, download, get, idle, upload, wrk
+from benchmarks.doors import CLEAR_HTTP2, HTTP2, PLAIN, TLS, Door
+from benchmarks.load import BROWSER, Burst, Sink, download, get, h2load, handshakes, idle, upload, wrk
 from benchmarks.machine import Failed, Process, free_port, running
 from benchmarks.peers import Peer
 
@@ -80,25 +81,25 @@ class Bench:
     settings: Settings
     said: Callable[[str], None]
     broken: dict[str, str] = field(default_factory=dict)
-    stillborn: set[str] = field(default_factory=set)
+    stillborn: set[tuple[str, Door]] = field(default_factory=set)
 
-    def start(self, peer: Peer, started: list[Process], backend: int) -> tuple[Process, int]:
+    def start(self, peer: Peer, started: list[Process], backend: int, door: Door = PLAIN) -> tuple[Process, int]:
         """
         Start a proxy in a folder of its own and wait for its first answer; it is added to C{started} at once.
 
-        @raise Failed: it does not start, or did not in an earlier case.
+        @raise Failed: it does not start, or did not in an earlier case with the same door.
         """
-        if peer.name in self.stillborn:
+        if (peer.name, door) in self.stillborn:
             raise Failed("did not start in an earlier case")
         folder = Path(tempfile.mkdtemp(prefix="peer", dir=self.folder))
         folder.chmod(0o755)  # nginx's worker, which is another user under root, reads here
         port = free_port()
-        process = peer.start(folder, self.core, port, backend)
+        process = peer.start(folder, self.core, port, backend, door)
         started.append(process)
         try:
-            process.wait_until_serving(port)
+            process.wait_until_serving(port, door.answer)
         except Failed:
-            self.stillborn.add(peer.name)
+            self.stillborn.add((peer.name, door))
             raise
         return process, port
 
@@ -131,11 +132,13 @@ def _turns(bench: Bench, peers: list[Peer]) -> list[list[Peer]]:
     return [chance.sample(peers, len(peers)) for _ in range(bench.settings.rounds)]
 
 
-def _loaded(
-    path: str, connections: int, size: int = 0, fields: tuple[str, ...] = ()
-) -> Callable[[str, Bench], dict[str, list[Figures]]]:
+#: Given the port, the clients' core and the seconds.
+Load = Callable[[int, str, float], Burst]
+
+
+def _loaded(load: Load, size: int = 0, door: Door = PLAIN) -> Callable[[str, Bench], dict[str, list[Figures]]]:
     """
-    A case under load from wrk. Each round has processes of its own: where the parts of one lie in memory is a matter of
+    A case under load. Each round has processes of its own: where the parts of one lie in memory is a matter of
     chance that makes a difference of several per cent for as long as it runs.
 
     @param size: of a large body: then CPU is counted by the bytes that arrived, since a turn that ends within bodies
@@ -149,8 +152,8 @@ def _loaded(
                 serving: dict[str, tuple[Process, int]] = {}
                 for peer in turn:
                     try:
-                        serving[peer.name] = bench.start(peer, started, bench.origin)
-                        wrk(serving[peer.name][1], bench.other, path, connections, 1, fields)  # warm, not counted
+                        serving[peer.name] = bench.start(peer, started, bench.origin, door)
+                        load(serving[peer.name][1], bench.other, 1)  # warm, not counted
                     except Failed as why:
                         serving.pop(peer.name, None)
                         bench.fails(case, peer, why)
@@ -160,7 +163,7 @@ def _loaded(
                     process, port = serving[peer.name]
                     before = process.cpu()
                     try:
-                        burst = wrk(port, bench.other, path, connections, bench.settings.seconds, fields)
+                        burst = load(port, bench.other, bench.settings.seconds)
                     except Failed as why:
                         bench.fails(case, peer, why)
                         continue
@@ -173,6 +176,18 @@ def _loaded(
         return found
 
     return run
+
+
+def _wrk(path: str, connections: int, fields: tuple[str, ...] = (), door: Door = PLAIN) -> Load:
+    return lambda port, core, seconds: wrk(port, core, path, connections, seconds, fields, door)
+
+
+def _h2load(connections: int, streams: int, door: Door) -> Load:
+    return lambda port, core, seconds: h2load(port, core, connections, streams, seconds, door)
+
+
+def _handshakes(clients: int) -> Load:
+    return lambda port, core, seconds: handshakes(port, core, clients, seconds)
 
 
 def _figures(burst: Burst, cpu: float, peak: int, size: int) -> Figures:
@@ -194,18 +209,30 @@ def _wanted(case: str, bench: Bench) -> list[Peer]:
     return [peer for peer in bench.peers if peer.name in CASES[case].peers]
 
 
-def _idle(case: str, bench: Bench) -> dict[str, list[Figures]]:
-    """Memory that connections cost that wait for their next request, after a first one on each."""
+def _idling(door: Door, most: int | None = None) -> Callable[[str, Bench], dict[str, list[Figures]]]:
+    """
+    Memory that connections cost that wait for their next request, after a first one on each.
+
+    @param most: connections, if the settings say more.
+    """
+
+    def run(case: str, bench: Bench) -> dict[str, list[Figures]]:
+        count = min(bench.settings.connections, most or bench.settings.connections)
+        return _idle(case, bench, count, door)
+
+    return run
+
+
+def _idle(case: str, bench: Bench, count: int, door: Door) -> dict[str, list[Figures]]:
     found: dict[str, list[Figures]] = {}
-    count = bench.settings.connections
     for peer in _wanted(case, bench):
         with running([]) as started:
             try:
-                process, port = bench.start(peer, started, bench.origin)
-                with idle(port, 100):  # what the first connections bring with them is not theirs
+                process, port = bench.start(peer, started, bench.origin, door)
+                with idle(port, 100, door):  # what the first connections bring with them is not theirs
                     pass
                 before = process.memory()
-                with idle(port, count) as clients:
+                with idle(port, count, door) as clients:
                     time.sleep(0.5)
                     held = process.memory() - before
                     for client in clients[:: max(1, count // 100)]:
@@ -266,18 +293,36 @@ _MAIN = ("lemmytx", "lemmytx, pure twin", "nginx", "HAProxy", "Caddy", "twisted.
 _VARIANTS = (*_MAIN, "lemmytx, JSON access log", "lemmytx, 2 workers")
 _BODIES = ("lemmytx", "nginx", "nginx, 64 kB buffers", "HAProxy", "Caddy", "twisted.web")
 _IDLE = ("lemmytx", "nginx", "HAProxy", "Caddy", "twisted.web")
+_SECURE = ("lemmytx", "nginx", "HAProxy")
+_HTTP2 = ("lemmytx", "lemmytx, pure twin", "nginx", "HAProxy")
 _LOAD = ("rate", "p50", "p99", "cpu", "peak")
 _LARGE = ("rate", "p50", "p99", "cpu_ms", "peak")
+_NO_LATENCY = ("rate", "cpu", "peak")
 
 #: In the order of the run. twisted.web takes no part in the slow case: it holds all of a body in memory.
 CASES = {
-    "small": Case("Small keep-alive GET, 32 connections", _VARIANTS, _LOAD, _loaded("/", 32)),
+    "small": Case("Small keep-alive GET, 32 connections", _VARIANTS, _LOAD, _loaded(_wrk("/", 32))),
     "browser": Case(
-        "The same with a browser's head of 11 fields", _MAIN, _LOAD, _loaded("/", 32, fields=BROWSER)
+        "The same with a browser's head of 11 fields", _MAIN, _LOAD, _loaded(_wrk("/", 32, BROWSER))
     ),
-    "1m": Case("Bodies of 1 MB, 8 connections", _BODIES, _LARGE, _loaded("/1m", 8, MEGABYTE)),
-    "100m": Case("Bodies of 100 MB, 2 connections", _BODIES, _LARGE, _loaded("/100m", 2, 100 * MEGABYTE)),
-    "idle": Case("Idle keep-alive connections", _IDLE, ("idle", "peak"), _idle),
+    "tls": Case(
+        "Small keep-alive GET over TLS 1.3, 32 connections", _SECURE, _LOAD, _loaded(_wrk("/", 32, door=TLS), door=TLS)
+    ),
+    "handshake": Case(
+        "A new TLS 1.3 connection for each GET, never resumed, 4 clients", _SECURE, _NO_LATENCY,
+        _loaded(_handshakes(4), door=TLS),
+    ),
+    "http2": Case(
+        "Small GET over HTTP/2 within TLS, 8 connections of 100 streams", _HTTP2, _NO_LATENCY,
+        _loaded(_h2load(8, 100, HTTP2), door=HTTP2),
+    ),
+    "h2c": Case(
+        "The same without TLS", _HTTP2, _NO_LATENCY, _loaded(_h2load(8, 100, CLEAR_HTTP2), door=CLEAR_HTTP2)
+    ),
+    "1m": Case("Bodies of 1 MB, 8 connections", _BODIES, _LARGE, _loaded(_wrk("/1m", 8), MEGABYTE)),
+    "100m": Case("Bodies of 100 MB, 2 connections", _BODIES, _LARGE, _loaded(_wrk("/100m", 2), 100 * MEGABYTE)),
+    "idle": Case("Idle keep-alive connections", _IDLE, ("idle", "peak"), _idling(PLAIN)),
+    "idle tls": Case("Idle keep-alive connections over TLS 1.3", _SECURE, ("idle", "peak"), _idling(TLS, 1000)),
     "slow": Case(
         "A large body through slow peers (200 MB/s)", ("lemmytx", "nginx", "HAProxy", "Caddy"), ("upload", "download"),
         _slow,

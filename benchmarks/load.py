@@ -1,11 +1,13 @@
 """
-The clients: wrk for rates and CPU, and our own for what wrk cannot do: many idle connections, slow peers.
+The clients: wrk for rates and CPU, h2load for those over HTTP/2, C{openssl s_time} for handshakes, and our own for what
+they cannot do: many idle connections, slow peers.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -14,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.doors import PLAIN, Door
 from benchmarks.machine import Failed
 from benchmarks.peers import ANSWER
 
@@ -40,13 +43,13 @@ _PATIENCE = 30.0
 @dataclass(frozen=True)
 class Burst:
     """
-    What one run of wrk saw.
+    What one run of a client saw.
 
     @ivar requests: answers that came whole.
     @ivar seconds: how long it ran.
     @ivar size: bytes received, those of unfinished answers included.
-    @ivar p50: median latency, in milliseconds.
-    @ivar p99: of which one answer in a hundred took longer, in milliseconds.
+    @ivar p50: median latency, in milliseconds; 0 where the client does not say.
+    @ivar p99: of which one answer in a hundred took longer, in milliseconds; 0 as well.
     @ivar failed: connections or answers that went wrong; above 0 the other figures are not to be trusted.
     """
 
@@ -58,13 +61,15 @@ class Burst:
     failed: int
 
 
-def wrk(port: int, core: str, path: str, connections: int, seconds: float, fields: tuple[str, ...] = ()) -> Burst:
+def wrk(
+    port: int, core: str, path: str, connections: int, seconds: float, fields: tuple[str, ...] = (), door: Door = PLAIN
+) -> Burst:
     """Run wrk with one thread on a core."""
     command = ["taskset", "-c", core, "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency"]
     command += ["--timeout", "20s", "-s", str(_SCRIPT)]
     for line in ("Host: bench.example", *fields):
         command += ["-H", line]
-    command.append(f"http://127.0.0.1:{port}{path}")
+    command.append(door.url(port) + path)
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
     for line in ran.stdout.splitlines():
         if line.startswith("measured "):
@@ -74,6 +79,62 @@ def wrk(port: int, core: str, path: str, connections: int, seconds: float, field
                 seen["failed"],
             )  # fmt: skip
     raise Failed(f"wrk ended with status {ran.returncode} and no figures: {ran.stderr.strip() or ran.stdout.strip()}")
+
+
+_H2LOAD = re.compile(
+    r"finished in ([\d.]+)(m?s),.*?(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout"
+    r".*?traffic: .*?\((\d+)\) total",
+    re.DOTALL,
+)
+
+
+def h2load(port: int, core: str, connections: int, streams: int, seconds: float, door: Door) -> Burst:
+    """Run h2load with one thread on a core: so many streams at once on each connection."""
+    command = ["taskset", "-c", core, "h2load", "-t1", f"-c{connections}", f"-m{streams}"]
+    command += [f"-D{max(1, round(seconds))}", door.url(port) + "/"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 60)
+    found = _H2LOAD.search(ran.stdout)
+    if found is None:
+        said = ran.stderr.strip() or ran.stdout[-300:]
+        raise Failed(f"h2load ended with status {ran.returncode} and no figures: {said}")
+    took = float(found[1]) / (1000 if found[2] == "ms" else 1)
+    done, succeeded, failed, errored, timeout, size = (int(value) for value in found.groups()[2:])
+    return Burst(succeeded, took, size, 0, 0, done - succeeded + failed + errored + timeout)
+
+
+_S_TIME = re.compile(r"(\d+) connections in \d+ real seconds, (\d+) bytes read per connection")
+
+
+def handshakes(port: int, core: str, clients: int, seconds: float) -> Burst:
+    """
+    New TLS connections with one request on each and never a session that is resumed, which wrk does not let itself be
+    kept from: C{openssl s_time}, several of them on one core, each with one connection at a time.
+    """
+    command = ["taskset", "-c", core, "openssl", "s_time", "-connect", f"127.0.0.1:{port}", "-new", "-www", "/"]
+    command += ["-time", str(max(1, round(seconds)))]
+    began = time.monotonic()
+    running: list[subprocess.Popen[str]] = []
+    try:
+        for _ in range(clients):
+            running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+        said = [client.communicate(timeout=seconds + 60)[0] for client in running]
+    except subprocess.TimeoutExpired:
+        raise Failed(f"openssl s_time did not end within {seconds + 60:.0f} s") from None
+    finally:
+        for client in running:
+            if client.poll() is None:
+                client.kill()
+                client.wait()
+    took = time.monotonic() - began
+    count = size = failed = 0
+    for client, text in zip(running, said, strict=True):
+        found = _S_TIME.search(text)
+        if found is None:
+            raise Failed(f"openssl s_time ended with status {client.returncode} and no figures: {text[-300:]}")
+        count += int(found[1])
+        size += int(found[1]) * int(found[2])
+        failed += client.returncode != 0 or int(found[2]) < len(ANSWER)
+    return Burst(count, took, size, 0, 0, failed)
 
 
 def get(client: socket.socket) -> None:
@@ -88,12 +149,12 @@ def get(client: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def idle(port: int, count: int) -> Iterator[list[socket.socket]]:
+def idle(port: int, count: int, door: Door = PLAIN) -> Iterator[list[socket.socket]]:
     """Connections with one answered request on each, left open for the body."""
     clients: list[socket.socket] = []
     try:
         for _ in range(count):
-            client = socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE)
+            client = door.connect(port, _PATIENCE)
             clients.append(client)
             get(client)
         yield clients

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -56,6 +56,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def status_line(link: socket.socket) -> str:
+    """
+    Ask for C{/} on a connection that is not used for anything else; the first line of the answer.
+
+    @raise OSError: there is none.
+    """
+    link.sendall(b"GET / HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n")
+    return link.recv(200).partition(b"\r\n")[0].decode("latin-1")
+
+
+def _answer(port: int) -> str:
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as link:
+        return status_line(link)
 
 
 def describe() -> dict[str, str]:
@@ -114,10 +129,11 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait_until_serving(self, port: int) -> None:
+    def wait_until_serving(self, port: int, answer: Callable[[int], str] | None = None) -> None:
         """
         Return once a GET on the port is answered with 200.
 
+        @param answer: gives a port's status line, or raises OSError; None: that of HTTP/1.1 in the clear.
         @raise Failed: it ended, or gave no such answer in time; with the end of its output.
         """
         deadline = time.monotonic() + START
@@ -125,9 +141,8 @@ class Process:
         while time.monotonic() < deadline:
             if self._popen.poll() is not None:
                 raise Failed(f"{self.name} ended with status {self._popen.returncode}: {self._tail()}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2) as client:
-                client.sendall(b"GET / HTTP/1.1\r\nHost: bench.example\r\nConnection: close\r\n\r\n")
-                seen = client.recv(200).partition(b"\r\n")[0].decode("latin-1")
+            with contextlib.suppress(OSError):
+                seen = (answer or _answer)(port)
                 if seen.split(" ")[1:2] == ["200"]:
                     return
             time.sleep(0.05)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.doors import CERTIFICATE, PLAIN, Door
 from benchmarks.machine import Process, free_port
 
 #: The small answer, 31 bytes.
@@ -61,12 +62,13 @@ _ORIGIN = """
 _NGINX_PROXY = """
     upstream backend {{
         server 127.0.0.1:{backend};
-        keepalive 256;
+        keepalive {spare};
         keepalive_requests 1000000000;
         keepalive_timeout 3600s;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port}{door} backlog=4096;
+        {tls}
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -78,6 +80,13 @@ _NGINX_PROXY = """
         }}
     }}
 """
+
+# TLS 1.3 has to be asked for: 1.22 does not have it among its own.
+_NGINX_TLS = "ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate {file}; ssl_certificate_key {file};"
+
+# How many connections to the backend are kept when they are idle. Over HTTP/2 800 requests are under way at once, and
+# with 256 nginx would open two connections in three anew.
+_SPARE, _SPARE_HTTP2 = 256, 1024
 
 # With its own buffers, 8 of 4 kB, nginx moves large bodies in small pieces; these make it as good at that as it can be.
 _LARGE_BUFFERS = "proxy_buffers 16 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 256k;"
@@ -96,7 +105,7 @@ defaults
     timeout server 1h
     timeout http-keep-alive 1h
 frontend bench
-    bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{port}{door} backlog 4096
     default_backend backend
 backend backend
     server one 127.0.0.1:{backend}
@@ -121,6 +130,9 @@ _CADDY = """\
 """
 
 
+Command = Callable[[Path, int, int, Door], list[str]]
+
+
 @dataclass(frozen=True)
 class Peer:
     """
@@ -129,7 +141,7 @@ class Peer:
     @ivar name: how tables call it.
     @ivar program: what must be on the PATH, or an absolute path.
     @ivar command: writes its configuration into a folder of its own and gives the command line, from that folder,
-        the port to listen on and the backend's port.
+        the port to listen on, the backend's port and the door. The certificate lies beside the folder.
     @ivar package: the Debian package that brings the program.
     @ivar environment: what it wants set.
     @ivar asks_version: arguments that make the program print its version.
@@ -137,17 +149,17 @@ class Peer:
 
     name: str
     program: str
-    command: Callable[[Path, int, int], list[str]]
+    command: Command
     package: str = ""
     environment: dict[str, str] = field(default_factory=dict)
     asks_version: tuple[str, ...] = ("--version",)
 
-    def start(self, folder: Path, core: str, port: int, backend: int) -> Process:
+    def start(self, folder: Path, core: str, port: int, backend: int, door: Door = PLAIN) -> Process:
         """Start it on a core; the folder must exist and be its own."""
         environment = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
         return Process(
             self.name,
-            self.command(folder, port, backend),
+            self.command(folder, port, backend, door),
             core,
             folder / "output.log",
             {**environment, **self.environment},
@@ -161,10 +173,15 @@ class Peer:
         return (asked.stdout or asked.stderr).strip().partition("\n")[0]
 
 
-def _lemmytx(access_log: str, workers: int = 1) -> Callable[[Path, int, int], list[str]]:
-    def command(folder: Path, port: int, backend: int) -> list[str]:
+def _lemmytx(access_log: str, workers: int = 1) -> Command:
+    def command(folder: Path, port: int, backend: int, door: Door) -> list[str]:
+        listener: dict[str, object] = {"endpoint": f"tcp:{port}:backlog=4096:interface=127.0.0.1"}
+        if door.tls:
+            listener["tls"] = {"certificates": [str(folder.parent / CERTIFICATE)]}
+        if door != PLAIN:
+            listener["http2"] = door.http2
         configuration = {
-            "listeners": [{"endpoint": f"tcp:{port}:backlog=4096:interface=127.0.0.1"}],
+            "listeners": [listener],
             "vhosts": [{"hosts": ["*"], "cluster": "backend"}],
             "clusters": {"backend": {"backends": [f"http://127.0.0.1:{backend}"]}},
             "admin": {"endpoint": f"tcp:{free_port()}:interface=127.0.0.1"},
@@ -184,9 +201,17 @@ def _beside_python(script: str) -> Path:
     return Path(sys.executable).parent / script
 
 
-def _nginx(buffers: str = "") -> Callable[[Path, int, int], list[str]]:
-    def command(folder: Path, port: int, backend: int) -> list[str]:
-        return _nginx_command(folder, _NGINX_PROXY.format(port=port, backend=backend, buffers=buffers))
+def _nginx(buffers: str = "") -> Command:
+    def command(folder: Path, port: int, backend: int, door: Door) -> list[str]:
+        settings = _NGINX_PROXY.format(
+            port=port,
+            door=door.nginx,
+            tls=_NGINX_TLS.format(file=folder.parent / CERTIFICATE) if door.tls else "",
+            backend=backend,
+            spare=_SPARE_HTTP2 if door.http2 else _SPARE,
+            buffers=buffers,
+        )
+        return _nginx_command(folder, settings)
 
     return command
 
@@ -197,19 +222,22 @@ def _nginx_command(folder: Path, settings: str) -> list[str]:
     return ["nginx", "-c", str(path), "-p", str(folder), "-e", str(folder / "error.log")]
 
 
-def _haproxy(folder: Path, port: int, backend: int) -> list[str]:
+def _haproxy(folder: Path, port: int, backend: int, door: Door) -> list[str]:
     path = folder / "haproxy.cfg"
-    path.write_text(_HAPROXY.format(port=port, backend=backend, connections=CONNECTIONS))
+    bind = door.haproxy(folder.parent / CERTIFICATE)
+    path.write_text(_HAPROXY.format(port=port, door=bind, backend=backend, connections=CONNECTIONS))
     return ["haproxy", "-q", "-db", "-f", str(path)]
 
 
-def _caddy(folder: Path, port: int, backend: int) -> list[str]:
+def _caddy(folder: Path, port: int, backend: int, door: Door) -> list[str]:
+    assert door == PLAIN
     path = folder / "Caddyfile"
     path.write_text(_CADDY.format(port=port, backend=backend))
     return ["caddy", "run", "--config", str(path), "--adapter", "caddyfile"]
 
 
-def _twisted_web(folder: Path, port: int, backend: int) -> list[str]:
+def _twisted_web(folder: Path, port: int, backend: int, door: Door) -> list[str]:
+    assert door == PLAIN
     return [sys.executable, "-m", "benchmarks.twisted_web", str(port), str(backend)]
 
 

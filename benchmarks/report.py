@@ -74,8 +74,8 @@ def markdown(
     lines += [
         "",
         f"Medians of {settings.rounds} rounds of {settings.seconds:g} s; in each round every proxy has its turn, in"
-        " a new order. The proxy has one core; wrk and the backend (nginx) share another, so rates are bounded by those"
-        " two as well and CPU time is the steadier figure. CPU is user + system of all the proxy's processes.",
+        " a new order. The proxy has one core; the clients and the backend (nginx) share another, so rates are bounded"
+        " by those as well and CPU time is the steadier figure. CPU is user + system of all the proxy's processes.",
     ]
     if absent:
         lines += ["", "Missing: " + "; ".join(f"{name} ({why})" for name, why in absent.items()) + "."]
@@ -121,7 +121,8 @@ def as_json(
 
 #: Case and figure of each panel of the plot.
 _PANELS = (
-    ("small", "cpu"), ("small", "rate"), ("browser", "cpu"), ("1m", "cpu_ms"), ("100m", "cpu_ms"), ("idle", "idle"),
+    ("small", "cpu"), ("small", "rate"), ("browser", "cpu"), ("tls", "cpu"), ("handshake", "cpu"), ("http2", "cpu"),
+    ("1m", "cpu_ms"), ("100m", "cpu_ms"), ("idle", "idle"),
 )  # fmt: skip
 
 

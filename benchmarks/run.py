@@ -1,9 +1,9 @@
 """
 lemmytx beside nginx, HAProxy, Caddy and C{twisted.web}: C{python -m benchmarks.run}, or C{make bench}.
 
-Each proxy is one process on one core; wrk and the backend (nginx) are on another. Under load all proxies run at the
-same time and get their turns in a new order each round, so that a slow minute of the machine falls on all of them; and
-each round starts them anew, so that one process's luck with its memory is not the figure.
+Each proxy is one process on one core; the clients and the backend (nginx) are on another. Under load all proxies run
+at the same time and get their turns in a new order each round, so that a slow minute of the machine falls on all of
+them; and each round starts them anew, so that one process's luck with its memory is not the figure.
 Everything is on loopback, on ports that the system chose, in a temporary folder, and gone at the end.
 
 As root, peers that are missing are installed with apt-get (not with C{--no-install}); else the report names them.
@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.cases import CASES, Bench, Settings, forget, make_files, medians
+from benchmarks.doors import make_certificate
 from benchmarks.machine import Failed, cores, describe, free_port, pin_self, raise_descriptors, running
 from benchmarks.peers import PEERS, Peer, missing, start_origin
 
@@ -64,7 +65,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def _present(wanted: list[str], install: bool) -> tuple[list[Peer], dict[str, str]]:
     """The proxies that can be run, and why the others cannot."""
-    needed = [("wrk", "wrk"), ("nginx", "nginx-light"), ("taskset", "util-linux")]
+    needed = [
+        ("wrk", "wrk"), ("h2load", "nghttp2-client"), ("openssl", "openssl"), ("nginx", "nginx-light"),
+        ("taskset", "util-linux"),
+    ]  # fmt: skip
     gone = missing([*needed, *((PEERS[name].program, PEERS[name].package) for name in wanted)], install)
     for program, package in needed:
         if program in gone:
@@ -111,6 +115,7 @@ def main() -> int:
         about = _about(peers)
         pin_self(other)
         make_files(folder / "files", settings)
+        make_certificate(folder)
         origin = free_port()
         bench = Bench(folder, core, other, origin, peers, settings, _say)
         with running([]) as started:

@@ -206,9 +206,9 @@ class Authority:
             authority = authority.parent
         return Issued(certificate, private, tuple(issuers))
 
-    def expired(self, names: Sequence[str], key: str = "ecdsa") -> Issued:
+    def expired(self, names: Sequence[str], key: str = "ecdsa", client: bool = False) -> Issued:
         """One that ended yesterday."""
-        return self.issue(names, key, days=-1, started=30)
+        return self.issue(names, key, days=-1, started=30, client=client)
 
     def revocations(self, revoked: Iterable[Issued] = (), days: float = 30) -> bytes:
         """A CRL in PEM."""

@@ -18,8 +18,8 @@ class BackendTls(Settings):
 
     ca: File | None = Field(
         default=None,
-        description="A PEM file with the authorities that are believed; the system's unless written. Where it has their "
-        "revocation lists in it too, revoked certificates are refused.",
+        description="A PEM file with the authorities that are believed; the system's unless written. Where it has "
+        "their revocation lists in it too, revoked certificates are refused.",
     )
     verify: Annotated[bool, FLAG] = Field(
         default=True, description="Whether a backend has to show a valid certificate for its name."

@@ -126,6 +126,9 @@ class Entrance:
                 self._buffer = data
             else:
                 self._hand_over(Http2Downstream(self.listener, self), self.transport, data)
+        elif b"\r\n" in data and b" HTTP/1." not in data.partition(b"\r\n")[0]:
+            # No request line of HTTP/1.1, so rather a bad preface: who speaks HTTP/2 understands a GOAWAY alone.
+            self._hand_over(Http2Downstream(self.listener, self), self.transport, data)
         else:
             self._hand_over(Downstream(self.listener, self), self.transport, data)
 

@@ -6,8 +6,8 @@ The codec (L{lemmytx.http2}) knows frames, windows and all that a peer may not d
 hold it together:
 
   - B{A slow client stops its own streams, nobody else}; how, and whose turn it is, is L{lemmytx.proxy.http2_sending}'s.
-  - B{No client takes the reactor for itself}: of the requests that a read brings, L{REQUESTS_A_TURN} are begun, and the
-    rest when everybody else has had a turn.
+  - B{No client takes the reactor for itself}: what one read can begin is bounded by how many streams may be open, and
+    how many may come to nothing.
   - B{The end is announced}: GOAWAY with the highest number first, so that no request which is on its way is lost, and
     L{LAST_REQUEST} later with the number of the last stream that was served (RFC 9113 §6.8).
 
@@ -22,7 +22,6 @@ The connection's own time, by its state, beside that of each stream::
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -46,11 +45,11 @@ if TYPE_CHECKING:
 
 log = Logger(namespace="lemmytx.proxy")
 
-#: So many requests are begun in one turn of the reactor: a read can bring thousands, and the others want their turn.
-REQUESTS_A_TURN = 200
-
 #: Seconds after which the codec forgets what it has counted of a client's oddities, and begins anew.
 RELAX = 30.0
+
+#: Fields of HTTP/2 that are in the request line in HTTP/1.1 (RFC 9113 §8.3.1): they are not among those that count.
+_MORE_FIELDS = 3
 
 #: The first GOAWAY: "no more, please", and every stream that comes all the same is still served (RFC 9113 §6.8).
 _EVERY_STREAM = (1 << 31) - 1
@@ -68,7 +67,7 @@ class Http2Downstream:
     """
 
     __slots__ = (
-        "_closing", "_drained", "_greeted", "_last_call", "_later", "_queued", "_relax_at", "_taken", "check_at",
+        "_closing", "_drained", "_greeted", "_last_call", "_queued", "_relax_at", "_taken", "check_at",
         "codec", "deadline", "draining", "entrance", "listener", "out", "peer", "served", "streams", "transport",
     )  # fmt: skip
 
@@ -84,7 +83,7 @@ class Http2Downstream:
         self.peer: Peer = listener.nobody
         limits = listener.limits
         self.codec = codec.Connection(
-            False, Bounds(header_list=limits.header_size, fields=limits.headers), extended_connect=True
+            False, Bounds(header_list=limits.header_size, fields=limits.headers + _MORE_FIELDS), extended_connect=True
         )
         self.streams: dict[int, Stream] = {}
         self.out = Outlet(self, self.codec)
@@ -96,7 +95,6 @@ class Http2Downstream:
         self._greeted = False  # the client has said that it speaks HTTP/2
         self._drained = False  # the last GOAWAY has gone out, or the client has sent one
         self._last_call = False  # the first GOAWAY has gone out
-        self._later: deque[Any] = deque()  # events for the next turn
         self._queued = 0  # when we last looked whether the client reads
         self._relax_at = inf
         self._taken = 0  # bytes that came while closing
@@ -128,28 +126,18 @@ class Http2Downstream:
         if now >= self._relax_at:
             self._relax_at = now + RELAX
             self.codec.relax()
-        happened: Iterable[Any] = self.codec.receive(data)
-        if self._later:
-            # Those before them wait for their turn.
-            self._later.extend(happened)
-            return
-        self._serve(happened)
+        self._serve(self.codec.receive(data))
 
     def _serve(self, happened: Iterable[Any]) -> None:
         """What has happened, in its order; and then one write."""
         out, streams = self.out, self.streams
         out.batching = True
-        requests = 0
-        rest = iter(happened)
-        for event in rest:
+        for event in happened:
             kind = event.__class__
             stream = streams.get(event.stream) if kind in _OF_STREAMS else None
             try:
                 if kind is events.Request:
-                    self._request(event)
-                    requests += 1
-                    if requests == REQUESTS_A_TURN:
-                        self._later.extend(rest)
+                    self._add(event.stream, event.ended).start(event.head, event.protocol)
                 elif stream is not None:
                     if kind is events.Data:
                         stream.body(event.data, event.flow, event.ended)
@@ -174,20 +162,7 @@ class Http2Downstream:
                         self._idle()
             except Exception:
                 self._broke_down(streams.get(getattr(event, "stream", 0)))
-        if self._later:
-            out.busy = True
-            out.hold_back()
-            self.listener.ticker.soon(self._go_on)
         out.write()
-
-    def _go_on(self) -> None:
-        """With the events that had to wait."""
-        if self._closing or not self.transport.connected:
-            return
-        later, self._later = self._later, deque()
-        self.out.busy = False
-        self._serve(later)
-        self.out.listen_again()
 
     def _add(self, number: int, ended: bool) -> Stream:
         """A stream was opened."""
@@ -196,9 +171,6 @@ class Http2Downstream:
             self.deadline = inf
         stream = self.streams[number] = Stream(self, number, ended)
         return stream
-
-    def _request(self, event: Any) -> None:
-        self._add(event.stream, event.ended).start(event.head, event.protocol)
 
     def _terminated(self, code: int, reason: str) -> None:
         """The client has broken the rules of the connection: nothing that follows has a meaning."""
@@ -228,7 +200,6 @@ class Http2Downstream:
 
     def _lost(self, why: str) -> None:
         """Nobody is there for any answer."""
-        self._later.clear()
         for stream in list(self.streams.values()):
             stream.gone(why)
 
@@ -269,7 +240,7 @@ class Http2Downstream:
 
     def _idle(self) -> None:
         """Nothing is under way, since this moment."""
-        if self._closing or self._later:
+        if self._closing:
             return
         if self._drained:
             self._end()
@@ -360,8 +331,6 @@ class Http2Downstream:
     def _end(self) -> None:
         """Everything is said: close our half, and the rest when the client has done the same or has had its time."""
         self._closing = True
-        self._later.clear()
-        self.out.busy = False
         self.out.unblock()
         self.out.write()
         self.out.listen_again()

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from lemmytx.cluster.backend import Backend
 from lemmytx.http1 import codec
+from lemmytx.http2.codec import CANCEL
 from lemmytx.message import ProtocolError, ResponseHead
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy import http2_websocket
@@ -35,8 +36,6 @@ from lemmytx.proxy.upstream import CLOSE_TIME, INTERIM_LIMIT
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
     from lemmytx.proxy.http2_upstream import Http2Upstream
-
-CANCEL = 8
 
 
 class Http2Carrier:

@@ -75,7 +75,9 @@ class Gathering:
     that waits: where a client's address matters to a connection, nobody else joins.
     """
 
-    __slots__ = ("_backend", "_connection", "_dial", "_waiting", "client", "cluster", "downstream", "peer", "resource")
+    __slots__ = (
+        "_backend", "_connection", "_dial", "_until", "_waiting", "client", "cluster", "downstream", "peer", "resource",
+    )  # fmt: skip
 
     def __init__(self, first: Http2Dial, backend: Multiplexed) -> None:
         exchange = first.exchange
@@ -87,6 +89,7 @@ class Gathering:
         self._backend = backend
         self._dial: Any = None
         self._connection: Http2Upstream | None = None
+        self._until = self.resource.ticker.seconds() + self.cluster.rules.connect
         self._waiting: dict[Http2Dial, None] = {first: None}
 
     def start(self, dialler: Any) -> None:
@@ -124,7 +127,7 @@ class Gathering:
     def connected(self, connection: Http2Upstream) -> None:
         """The transport stands; now the backend's SETTINGS have to come."""
         self._connection = connection
-        connection.open_for(self, self.cluster.rules.connect)
+        connection.open_for(self, max(0.0, self._until - self.resource.ticker.seconds()))
 
     def connect_failed(self, timed_out: bool, why: str, kind: str = "refused") -> None:
         """There is no connection. The one that was being made, if it got so far, is of no use."""

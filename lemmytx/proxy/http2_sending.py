@@ -60,11 +60,10 @@ class Outlet:
     @ivar held: bytes in the queues of all streams.
     @ivar sent: bytes of bodies that have been handed to the codec.
     @ivar batching: whether more is about to come, and somebody will L{write} it.
-    @ivar busy: whether events of the client wait for their turn, so that it is not to be listened to.
     """
 
     __slots__ = (
-        "_connection", "_paused", "_soon", "batching", "blocked", "busy", "codec", "held", "ready", "sent", "starved",
+        "_connection", "_paused", "_soon", "batching", "blocked", "codec", "held", "ready", "sent", "starved",
         "transport",
     )  # fmt: skip
 
@@ -78,7 +77,6 @@ class Outlet:
         self.held = 0
         self.sent = 0
         self.batching = False
-        self.busy = False
         self._soon = False
         self._paused = False
 
@@ -161,7 +159,7 @@ class Outlet:
 
     def listen_again(self) -> None:
         """Unless there still is a reason not to."""
-        if self._paused and not self.busy and not self.blocked:
+        if self._paused and not self.blocked:
             self._paused = False
             self.transport.resumeProducing()
 

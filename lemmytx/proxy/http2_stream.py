@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from lemmytx.http1 import codec
-from lemmytx.http2.errors import INTERNAL_ERROR, NO_ERROR, StreamGone
+from lemmytx.http2.errors import INTERNAL_ERROR, NO_ERROR
 from lemmytx.message import ProtocolError, RequestHead, ResponseHead
 from lemmytx.proxy import framing, replies
 from lemmytx.proxy.carrier import Carrier
@@ -154,8 +154,6 @@ class Stream(Outgoing):
         if self._arriving:
             assert exchange is not None
             self._more_body(exchange, b"", True, lines)
-        elif exchange is not None and exchange.tunnel is not None:
-            exchange.tunnel.client_half_closed()
 
     def _more_body(self, exchange: Exchange, data: bytes, ended: bool, trailers: bytes = b"") -> None:
         limit = self._connection.listener.limits.body_size
@@ -180,10 +178,7 @@ class Stream(Outgoing):
         """The client may send as much again as was taken."""
         owed, self._owed = self._owed, 0
         if owed and self._open and not self._over:
-            try:
-                self.out.codec.taken(self.number, owed)
-            except StreamGone:
-                pass  # an event that says so is on its way
+            self.out.codec.taken(self.number, owed)
 
     def reject(self, status: int, why: str, head: RequestHead | None = None) -> None:
         """
@@ -266,7 +261,7 @@ class Stream(Outgoing):
         """See L{lemmytx.proxy.asker.Asker}. The other streams of the connection live on."""
         self.exchange = None
         if not self._over:
-            self._reset(INTERNAL_ERROR)
+            self.out.codec.reset(self.number, INTERNAL_ERROR)
             self._close()
             self.out.flush()
 
@@ -398,15 +393,9 @@ class Stream(Outgoing):
         else:
             if self._open:
                 # The answer did not need the rest of the request (RFC 9113 §8.1).
-                self._reset(NO_ERROR)
+                self.out.codec.reset(self.number, NO_ERROR)
             self._close()
             self.out.flush()
-
-    def _reset(self, code: int) -> None:
-        try:
-            self.out.codec.reset(self.number, code)
-        except StreamGone:
-            pass  # the client was first
 
     def _close(self) -> None:
         """Off the connection."""

@@ -52,7 +52,8 @@ log = Logger(namespace="lemmytx.proxy")
 #: take is held, so this times the number of streams is what a connection costs at the worst.
 WINDOW = 128 * 1024
 
-BOUNDS = codec.Bounds(window=WINDOW)
+#: Heads are bounded by the limits of the instance, as those of HTTP/1.1 are; here is only what one of them may cost.
+BOUNDS = codec.Bounds(window=WINDOW, header_list=1 << 18, fields=1000)
 
 #: Seconds that a backend has to take what is queued on a connection that is not needed any more.
 CLOSE_TIME = 10.0

@@ -7,9 +7,9 @@ acknowledgements and windows has its own tests.
 
 from __future__ import annotations
 
-from lemmytx.http2 import errors, frames
+from lemmytx.http2 import frames
 from lemmytx.http2.frames import END_HEADERS, END_STREAM, PADDED, WITH_PRIORITY
-from tests.http2.rig import ANSWER, GET, POST, RESET, Fields, Script, block, data, frame, get, headers, opening, rst
+from tests.http2.rig import ANSWER, GET, RESET, Script, block, data, frame, get, headers, opening, rst
 
 _PING = frame(frames.PING, 0, 0, b"12345678")
 _PONG = "PING 0 ACK"
@@ -134,6 +134,7 @@ ROWS: list[tuple[str, str, Script, list[str]]] = [
      ["HEADERS 1 END"]),
     ("6.2", "padding longer than the frame", [frame(frames.HEADERS, 0x0D, 1, b"\x7f" + block(GET))], _GONE),
     ("6.2", "nothing but padding", [frame(frames.HEADERS, 0x0D, 1, b"\2\0\0")], _RST),
+    ("6.2", "nothing but the length of no padding", [frame(frames.HEADERS, 0x0D, 1, b"\0")], _RST),
     ("6.2", "nothing but padding and priority", [frame(frames.HEADERS, 0x2D, 1, b"\0" + _OTHER)], _RST),
     ("6.2", "too short for padding and priority", [frame(frames.HEADERS, 0x2D, 1, _OTHER)], _GONE_SIZE),
     ("6.2", "nothing but priority", [frame(frames.HEADERS, 0x25, 1, _OTHER)], _RST),
@@ -294,11 +295,10 @@ ANSWERS: list[tuple[str, list[bytes], list[str]]] = [
     ("more DATA than content-length",
      [headers(1, [(b":status", b"200"), (b"content-length", b"1")], END_HEADERS), data(1, b"xy")], _RST),
     ("DATA for a 304", [headers(1, [(b":status", b"304")], END_HEADERS), data(1, b"x", True)], _RST),
+    ("DATA for a 204", [headers(1, [(b":status", b"204")], END_HEADERS), data(1, b"x", True)], _RST),
     ("an empty DATA for a 204", [headers(1, [(b":status", b"204")], END_HEADERS), data(1, b"", True)], _NOTHING),
     ("a second head that does not end",
      [headers(1, [(b":status", b"200")], END_HEADERS), headers(1, [(b"x", b"y")], END_HEADERS)], _RST),
     ("a second :status", [headers(1, [(b":status", b"200")], END_HEADERS), headers(1, [(b":status", b"200")])], _RST),
     ("a line end in a value", [headers(1, [(b":status", b"200"), (b"x", b"a\r\nset-cookie: b")])], _RST),
 ]  # fmt: skip
-
-__all__ = ["ANSWERS", "BAD_PREFACES", "POST", "ROWS", "Fields", "errors"]

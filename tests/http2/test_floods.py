@@ -99,6 +99,23 @@ class FloodTests(SynchronousTestCase):
         player.feed(_PING * 20_000)
         self.assertEqual(player.words(), ["PING 0 ACK"] * 1000 + [_CALM])
 
+    def test_longest_block(self) -> None:
+        """A header block may have as many bytes and pieces as its bounds say, and not one more."""
+        bounds = codec.Bounds(header_list=100, continuations=3)
+        filler = block([*GET, (b"x", b"y" * 120)])
+        for more, terminated in ((0, False), (1, True)):
+            whole = (filler + block([(b"x", b"y" * 100)]))[: 196 + more] + b"\x82" * 4
+            player = Player(bounds=bounds)
+            player.feed(frame(frames.HEADERS, 1, 1, whole[:100]) + frame(frames.CONTINUATION, 4, 1, whole[100:]))
+            self.assertEqual(len(whole), 200 + more)
+            ends = [event.code for event in player.events if isinstance(event, codec.Terminated)]
+            self.assertEqual(codec.ENHANCE_YOUR_CALM in ends, terminated)
+        for count in (3, 4):
+            player = Player(bounds=bounds)
+            player.feed(frame(frames.HEADERS, 1, 1) + frame(frames.CONTINUATION, 0, 1) * (count - 1))
+            player.feed(frame(frames.CONTINUATION, END_HEADERS, 1, b"\x82"))
+            self.assertEqual(player.connection.terminated, count > 3)
+
     def test_ignored(self) -> None:
         """What comes on a stream that we have reset is not ignored for ever."""
         for piece in (data(1, b"x"), headers(1, [(b"x", b"y")])):

@@ -144,6 +144,9 @@ class ReceivingTests(SynchronousTestCase):
         self.assertEqual(player.words(), [])
         player.feed(data(3, bytes(1000)))
         self.assertEqual(player.words(), ["WINDOW_UPDATE 0 50152"])
+        player.connection.taken(1, 16384 * 3)
+        player.feed(data(1, bytes(16384)) * 3 + data(3, bytes(1000)))
+        self.assertEqual(player.words()[1:], ["WINDOW_UPDATE 1 49152", "WINDOW_UPDATE 0 50152"])
         # All in one frame before anything could have been given back.
         other = Player(bounds=codec.Bounds(connection_window=65535, frame_size=100_000))
         other.feed(opening(1) + data(1, bytes(65536)))
@@ -165,6 +168,8 @@ class ReceivingTests(SynchronousTestCase):
         player.connection.taken(1, 49)
         self.assertEqual(player.connection.take(), b"")
         player.connection.taken(1, 1)
+        self.assertEqual(words(player.connection.take()), ["WINDOW_UPDATE 1 50"])
+        player.connection.taken(1, 50)
         self.assertEqual(words(player.connection.take()), ["WINDOW_UPDATE 1 50"])
 
     def test_taken(self) -> None:

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx.http2 import codec, frames
 from lemmytx.http2.frames import END_HEADERS
 from lemmytx.http2.hpack import Decoder
+from lemmytx.http2.streams import ENDED, RESET_BY_PEER, RESET_BY_US, Past
 from tests.http2.rig import Player, data, described, frame, get, headers, opening, parsed, rst, words
 
 _GET = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -116,8 +117,17 @@ class ServerTests(SynchronousTestCase):
         kinds = [kind for kind, _, _, _ in parsed(sent)]
         self.assertEqual(kinds, [frames.HEADERS] + [frames.CONTINUATION] * (len(kinds) - 1))
         self.assertGreater(len(kinds), 1)
+        flags = [flags for _, flags, _, _ in parsed(sent)]
+        self.assertEqual(flags, [frames.END_STREAM] + [0] * (len(kinds) - 2) + [END_HEADERS])
         events = server.receive(sent)
         self.assertEqual(described(events)[0][2], _HEAD[:-2] + lines + b"te: trailers\r\n\r\n")
+
+    def test_whole_frames(self) -> None:
+        """A header block that fills its frames to the last byte ends with the last of them."""
+        player = Player()
+        player.connection._put_block(1, bytes(32768), False)
+        self.assertEqual([(kind, flags) for kind, flags, _, _ in parsed(player.connection.take())],
+                         [(frames.HEADERS, 0), (frames.CONTINUATION, END_HEADERS)])  # fmt: skip
 
     def test_medium_head(self) -> None:
         """A head that is larger than a byte can count, and not larger than a frame, goes out in one."""
@@ -260,8 +270,9 @@ class EndTests(SynchronousTestCase):
         player.connection.drain()
         player.connection.drain()
         sent = parsed(player.out + player.connection.take())
-        self.assertEqual([(kind, int.from_bytes(payload[:4], "big")) for kind, _, _, payload in sent],
-                         [(frames.GOAWAY, (1 << 31) - 1), (frames.GOAWAY, 5)])  # fmt: skip
+        self.assertEqual([(kind, payload) for kind, _, _, payload in sent], [
+            (frames.GOAWAY, b"\x7f\xff\xff\xff\0\0\0\0"), (frames.GOAWAY, b"\0\0\0\5\0\0\0\0"),
+        ])  # fmt: skip
         player.out = b""
         player.feed(get(7))
         self.assertEqual(player.words(), ["RST_STREAM 7 REFUSED_STREAM"])
@@ -297,8 +308,8 @@ class EndTests(SynchronousTestCase):
     def test_goaway_with_more(self) -> None:
         """What a GOAWAY has beyond its code is of no interest."""
         player = Player()
-        player.feed(frame(frames.GOAWAY, 0, 0, (7).to_bytes(4, "big") + (11).to_bytes(4, "big") + b"because"))
-        self.assertEqual(player.happened(), [("GoneAway", 11, 7)])
+        player.feed(frame(frames.GOAWAY, 0, 0, b"\0\0\0\7\x81\0\0\1because"))
+        self.assertEqual(player.happened(), [("GoneAway", 0x81000001, 7)])
 
     def test_terminated(self) -> None:
         """After a connection error all streams are gone, GOAWAY says how far we came, and nothing is heard."""
@@ -311,6 +322,17 @@ class EndTests(SynchronousTestCase):
         self.assertEqual(player.feed(get(9)), [])
         self.assertRaises(codec.StreamGone, player.connection.respond, 1, _OK, True)
         self.assertEqual(player.connection.take(), b"")
+
+    def test_past(self) -> None:
+        """Of the streams before, the last 256 of each kind are remembered, and never more than twice as many."""
+        for how in (ENDED, RESET_BY_PEER, RESET_BY_US):
+            past = Past()
+            for number in range(1, 4001, 2):
+                past.add(number, how)
+            self.assertEqual({past.how(number) for number in range(3489, 4001, 2)}, {how})
+            known = [number for number in range(4001) if past.how(number)]
+            self.assertLessEqual(len(known), 512)
+            self.assertLessEqual(sum(len(getattr(past, name)) for name in past.__slots__), 512)
 
     def test_many_forgotten(self) -> None:
         """What came to its end long ago is forgotten, but still not open."""

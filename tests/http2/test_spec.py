@@ -88,6 +88,16 @@ class ServerTests(SynchronousTestCase):
         )
         self.assertEqual(words(frames.header(4, *update[:3]) + update[3]), [f"WINDOW_UPDATE 0 {(1 << 20) - 65535}"])
 
+    def test_plain_greeting(self) -> None:
+        """What is as by default is not said, and extended CONNECT is not offered by itself."""
+        server = codec.Connection(False, codec.Bounds(connection_window=65535))
+        server.start()
+        (settings,) = parsed(server.take())
+        self.assertEqual(
+            dict(frames.read_settings(settings[3])),
+            {frames.MAX_CONCURRENT_STREAMS: 128, frames.MAX_HEADER_LIST_SIZE: 32768},
+        )
+
     def test_settings_acknowledged(self) -> None:
         """SETTINGS are acknowledged once each, and of a setting that is there twice the last counts."""
         player = Player()

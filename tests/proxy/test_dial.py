@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ssl
 from collections.abc import Callable
+from ipaddress import ip_network
 from typing import Any
 
 from hypothesis import given, settings
@@ -13,12 +14,14 @@ from twisted.internet import error
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 
 from lemmytx import proxy_protocol
+from lemmytx.addresses import parse_url
 from lemmytx.cluster.backend import Pool
 from lemmytx.cluster.cluster import Rules
 from lemmytx.cluster.way import Way
 from lemmytx.model import BackendTls
 from lemmytx.net.tls.client import TOLD_AGAIN, ClientTls, pin_of
 from lemmytx.proxy.dial import HEAD_START, MOST_ADDRESSES, in_turn
+from lemmytx.proxy.terms import Terms
 from tests.certificates import Authority, Issued, self_signed
 from tests.process.rig import folder
 from tests.proxy.rig import GET, OK, End, ProxyCase, Wire, post
@@ -182,6 +185,18 @@ class EyeballsTests(ProxyCase):
         self.refuse(without)
         self.assertEqual(self.ended, (503, "overloaded"))
 
+    def test_starvedAtOnce(self) -> None:
+        """A unix socket that cannot even be made says the same."""
+
+        def without(path: str, factory: Any, timeout: float) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.network.connectUNIX = without  # type: ignore[method-assign]
+        self.backend.location = parse_url("http+unix:///run/app.sock")
+        self.dial()
+        self.assertEqual(self.ended, (503, "overloaded"))
+        self.assertIn("Too many open files", self.log[0].why)
+
     def test_starved(self) -> None:
         """Without descriptors no other address is tried, and nobody is blamed."""
         self.dial(SIX[0], *FOUR)
@@ -222,11 +237,20 @@ class IntroducingTests(ProxyCase):
 
     def test_told(self) -> None:
         """Behind a proxy that is trusted it is the client that this one tells of, whose port nobody knows."""
-        from ipaddress import ip_network
-
         request = GET[:-2] + b"X-Forwarded-For: 198.51.100.7\r\n\r\n"
         backend = self.dial("v1", request, trusted=(ip_network("192.0.2.1"),))
         self.assertEqual(backend.take().partition(b"\r\n")[0], b"PROXY TCP4 198.51.100.7 192.0.2.254 0 80")
+        backend.send(OK)
+
+    def test_passedOn(self) -> None:
+        """What a header has told of the client goes on in the one for the backend, both ends of the connection."""
+        self.compose(pool=Pool(0))
+        self.listener.configure(Terms((ip_network("192.0.2.1"),), proxy_protocol=True))
+        self.backend.way = Way(proxy="v1")
+        line = b"PROXY TCP6 2001:db8::7 2001:db8::1 1234 443\r\n"
+        self.client().send(line + GET)
+        backend = self.accept()
+        self.assertTrue(backend.take().startswith(line + b"GET "))
         backend.send(OK)
 
     def test_unknown(self) -> None:
@@ -693,6 +717,29 @@ class TlsTests(ProxyCase):
             client, backend = self.ask(context)
             backend.send(OK)
             self.assertEqual((client.take(), backend.tls.selected_alpn_protocol()), (OK, expected))
+
+    def test_noHttp2(self) -> None:
+        """A backend of h2 has to agree on that: else nothing is sent."""
+        for spoken in (None, ["http/1.1"]):
+            context = self.server()
+            if spoken is not None:
+                context.set_alpn_protocols(spoken)
+            self.secure()
+            self.backend.way = Way("h2", ClientTls(BackendTls(ca=self.ca), ["h2"]))
+            _, backend = self.ask(context)
+            self.assertEqual((backend.got, self.ended), (b"", (502, "backend_tls")))
+            self.assertIn("does not speak HTTP/2 (ALPN)", self.log[0].why)
+
+    def test_ownError(self) -> None:
+        """An error of our own in the middle of it costs one exchange, and no connection is left."""
+        self.secure()
+        self.patch(ClientTls, "session", lambda tls, protocol, where: 1 // 0)
+        client = self.client()
+        client.send(GET)
+        end = self.accept()
+        self.assertEqual((self.ended, end.fate), ((500, "error"), "reset"))
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertIn(b" 500 ", client.take())
 
     def test_introduced(self) -> None:
         """The PROXY protocol header comes before TLS, in plain."""

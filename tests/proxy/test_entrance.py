@@ -165,6 +165,14 @@ class PrefaceTests(EntranceCase):
             self.assertEqual(client.take(), OK)
             client.reset()
 
+    def test_neither(self) -> None:
+        """What is neither a preface nor a request line ends with a GOAWAY, since nobody of HTTP/1.1 sends that."""
+        client = self.client()
+        client.send(b"INVALID CONNECTION PREFACE\r\n\r\n")
+        self.assertEqual(client.take()[-17:-13], b"\0\0\x08\x07")
+        client.reset()
+        self.nothing_left()
+
     def test_silent(self) -> None:
         """Half a preface is not waited for for ever."""
         client = self.client()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from lemmytx.http2.bounds import Bounds
-from lemmytx.http2.errors import INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR
+from lemmytx.http2.errors import INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM
 from lemmytx.model import Limits, Timeouts
-from lemmytx.proxy.http2 import REQUESTS_A_TURN
 from lemmytx.proxy.http2_sending import FRAME, HELD, HIGH, MUCH
 from lemmytx.proxy.intake import CONTINUE_AFTER
 from tests.proxy.http2_rig import GET, Client, Http2Case
@@ -187,40 +186,18 @@ class RequestTests(Http2Case):
         backend.send(OK)
 
     def test_bounded_turn(self) -> None:
-        """A read full of requests is served in several turns, and every one of them is answered."""
-        self.compose(hosts=("shop.example",))
-        client = self.second(bounds=Bounds())
-        client.go()
-        streams = []
-        for _ in range(5):
-            # As many as may be open, and each batch is answered as a whole before the next.
-            streams += [client.ask(get(b"/", b"other.example")) for _ in range(100)]
-            client.end.socket.incoming.append(client.codec.take())
-            client.go()
-        self.assertEqual([client.answers[stream].status for stream in streams], [404] * 500)
-
-    def test_bounded_turn_in_one_read(self) -> None:
-        """No more than a bound of requests are begun in one turn of the reactor; nothing is read meanwhile."""
+        """A read begins no more requests than may be open; those beyond are refused, to be asked elsewhere."""
         self.compose(hosts=("shop.example",))
         client = self.second()
-        happened = []
-        for _ in range(4):
-            for _ in range(100):
-                client.ask(get(b"/", b"other.example"))
-            # The proxy's codec has them all; its answers are held back, so none has ended for the client yet.
-            data = client.codec.take()
-            happened.append(data)
-            client.end.wire.stopReading()
-            client.downstream.dataReceived(data)
-            if client.downstream._later:
-                break
-            client.end.wire.startReading()
-            client.go()
-        served = client.downstream.served
-        self.assertLessEqual(served, REQUESTS_A_TURN * 4)
-        client.end.wire.startReading()
+        client.codec.peer_streams = 1000
+        streams = [client.ask(get(b"/", b"other.example")) for _ in range(200)]
         client.go()
-        self.assertEqual({answer.status for answer in client.answers.values()}, {404})
+        answers = [client.answers[stream] for stream in streams]
+        self.assertEqual([answer.status for answer in answers], [404] * 128 + [0] * 72)
+        self.assertEqual({answer.reset for answer in answers[128:]}, {REFUSED_STREAM})
+        self.assertEqual(client.downstream.served, 128)
+        again = client.request(get(b"/", b"other.example"))
+        self.assertEqual(client.answers[again].status, 404)
 
 
 class BodyTests(Http2Case):
@@ -496,6 +473,26 @@ class FlowTests(Http2Case):
             client.go()
             taken = len(client.answers[stream].body)
         self.assertEqual((taken, client.answers[stream].ended), (200_000, True))
+
+    def test_slow_connection(self) -> None:
+        """When it is the connection that is slow, no stream is given up because others were before it."""
+        client = self.second(bounds=Bounds(window=1 << 20, connection_window=65535))
+        pairs = [self.large(client, 60_000) for _ in range(10)]
+        for _, backend in pairs:
+            self.feed(backend, 60_000)
+        sent = 0
+        for _ in range(10):
+            # One window of the connection, four frames, in nearly the time after which a stream is given up.
+            self.loop.wait(self.listener.timeouts.body * 0.8)
+            got = client.end.take()
+            sent += len(got)
+            for event in client.codec.receive(got):
+                client._happened(event)
+            client.end.send(client.codec.take())
+        self.assertGreater(sent, 400_000)
+        for stream, _ in pairs:
+            answer = self.answer(client, stream)
+            self.assertEqual((len(answer.body), answer.ended, answer.reset), (60_000, True, None))
 
     def test_end_is_not_taken(self) -> None:
         """The end of a response that the client does not take is given up in time, though the exchange is over."""

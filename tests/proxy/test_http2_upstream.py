@@ -569,6 +569,23 @@ class EndTests(Http2Case):
             second.ok(stream)
         self.assertEqual([split(client.got)[2] for client in gets], [b"hello", b"hello"])
 
+    def test_lostBesideAnother(self) -> None:
+        """Who may be sent again after its connection was lost goes over another one that stands."""
+        self.multiplex(streams=1)
+        clients = [self.client() for _ in range(2)]
+        for client in clients:
+            client.send(GET)
+        first, second = self.peer(), self.peer()
+        first.ok()
+        second.ok()
+        clients[0].take()
+        clients[0].send(GET)
+        first.read()
+        first.end.reset()
+        self.assertEqual(self.network.dialled, [])
+        second.ok()
+        self.assertEqual(split(clients[0].got)[2], b"hello")
+
     def test_closedWhileIdle(self) -> None:
         """A backend that closes an idle connection: the next request makes one."""
         client, peer = self.warm()
@@ -672,6 +689,21 @@ class EndTests(Http2Case):
         peer.ok(good)
         self.assertEqual(split(other.got)[2], b"hello")
 
+    def test_largeHead(self) -> None:
+        """A head of more fields or bytes than is allowed is that one request's failure: 502, and the others go on."""
+        client, peer = self.warm()
+        many = [(f"x-{number}", "b") for number in range(1200)]
+        for fields in ([("x-a", "b" * 16_000)] * 6, [("x-a", "b" * 16_000)] * 20, many[:300], many):
+            client.send(GET)
+            peer.head(peer.last, 200, *fields)
+            self.assertEqual(split(client.take())[0], b"HTTP/1.1 502 Bad Gateway")
+            self.assertEqual(self.log[-1].termination, "backend_malformed")
+            peer.read()
+            self.assertIsNotNone(peer.asked.reset)
+        client.send(GET)
+        peer.ok()
+        self.assertEqual(split(client.got)[2], b"hello")
+
     def test_wrongLength(self) -> None:
         """A body that is longer or shorter than its Content-Length is not taken for whole."""
         for body in (b"abcdef", b"abcd"):
@@ -738,6 +770,18 @@ class PoolTests(Http2Case):
             for stream in peer.open():
                 peer.ok(stream)
         self.assertEqual((first.end.fate, second.end.fate), ("closed", "open"))
+
+    def test_idleLimit(self) -> None:
+        """No more idle connections are kept than the pool allows."""
+        self.compose(pool=Pool(1))
+        self.multiplex(streams=1)
+        clients = [self.client() for _ in range(2)]
+        for client in clients:
+            client.send(GET)
+        first, second = self.peer(), self.peer()
+        first.ok()
+        second.ok()
+        self.assertEqual((first.end.fate, second.end.fate, len(self.backend.idle)), ("open", "closed", 1))
 
     def test_noPool(self) -> None:
         """With a pool of none each connection carries one request."""

@@ -223,6 +223,21 @@ class TunnelTests(Http2Case):
         self.assertEqual(self.ended, (101, "shutdown"))
         self.assertEqual((peer.streams[stream].ended, peer.end.fate), (True, "open"))
 
+    def test_hungUpAndTalking(self) -> None:
+        """What a backend says in a tunnel that we have ended is for nobody, and flows; its end is the stream's end."""
+        client, peer, stream = self.opened()
+        self.listener.drain()
+        client.send(b"\x88\x82\0\0\0\0\x03\xe9")
+        self.loop.wait(6)
+        self.assertEqual(self.ended, (101, "shutdown"))
+        for _ in range(20):
+            peer.data(stream, b"x" * 16_000)
+            peer.read()
+        peer.data(stream, b"", ended=True)
+        self.loop.wait(11)
+        peer.read()
+        self.assertEqual((peer.streams[stream].reset, len(self.backend.idle)), (None, 1))
+
     def test_hungUpAndSilent(self) -> None:
         """A backend that does not end a tunnel that we have ended has its stream cancelled after a while."""
         client, peer, stream = self.opened()

@@ -71,7 +71,8 @@ class Proxy:
         Starts it; L{ready} waits until it serves.
 
         @param backend: the port of the one backend behind it.
-        @param settings: top-level settings beside the usual ones; C{cluster} adds to the cluster's own.
+        @param settings: top-level settings beside the usual ones; C{cluster} adds to the cluster's own, C{listener} to
+            the listener's, C{scheme} is the backend's.
         """
         self.folder = tempfile.mkdtemp(prefix="lemmytx-wire-")
         self.port = free_port()
@@ -92,13 +93,15 @@ class Proxy:
     def command(self, backend: int, settings: dict[str, object]) -> list[str]:
         """Writes the configuration and says how to start the program with it."""
         cluster: dict[str, object] = {
-            "backends": [{"url": f"http://127.0.0.1:{backend}"}],
+            "backends": [{"url": f"{settings.pop('scheme', 'http')}://127.0.0.1:{backend}"}],
             # The tables make it fail thousands of times on purpose.
             "max_fails": 0,
         }
         cluster.update(settings.pop("cluster", {}))  # type: ignore[call-overload]  # the caller's dictionary
+        listener: dict[str, object] = {"endpoint": f"tcp:{self.port}:interface=127.0.0.1"}
+        listener.update(settings.pop("listener", {}))  # type: ignore[call-overload]  # likewise
         config = {
-            "listeners": [{"endpoint": f"tcp:{self.port}:interface=127.0.0.1"}],
+            "listeners": [listener],
             "vhosts": [{"hosts": ["*"], "cluster": "c"}],
             "clusters": {"c": cluster},
             "admin": {"endpoint": f"tcp:{self.admin}:interface=127.0.0.1"},
@@ -199,11 +202,15 @@ class WireCase(SynchronousTestCase):
         kind = type(self)
         if kind not in self._rigs:
             loop = Loop()
-            backend = Backend(loop)
+            backend = self.make_backend(loop)
             self._rigs[kind] = (loop, backend, Proxy(backend.port, **self.settings).ready())
         self.loop, self.backend, self.proxy = self._rigs[kind]
         self.backend.forget()
         self._settled = False
+
+    def make_backend(self, loop: Loop) -> Backend:
+        """What is behind the proxy, in a class for others than HTTP/1.1."""
+        return Backend(loop)
 
     def tearDown(self) -> None:
         if not self._settled:

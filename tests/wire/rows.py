@@ -31,7 +31,7 @@ OWN = frozenset(
 )
 
 _REQUEST_ID = re.compile(rb"[!-~]{8,128}")
-_VIA = re.compile(rb"1\.[01] [!-~]+")
+_VIA = re.compile(rb"(?:1\.[01]|2\.0) [!-~]+")
 
 
 @dataclass(frozen=True, slots=True)

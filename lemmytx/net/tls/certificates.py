@@ -152,6 +152,8 @@ def give(context: ssl.SSLContext, certificate: Certificate) -> None:
             context.load_cert_chain(path, password=lambda: b"")
     except ssl.SSLError as error:
         raise Unusable(f"{certificate.path}: {explain(error)}") from error
+    except OSError as error:
+        raise Unusable(f"{certificate.path}: cannot be given to OpenSSL: {error.strerror}") from error
 
 
 @contextmanager
