@@ -1,0 +1,5 @@
+"""C{lemmytls:} in endpoint descriptions."""
+
+from lemmytx.net.tls.parser import Parser
+
+tls = Parser()
