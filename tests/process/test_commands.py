@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from glob import glob
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from tests.certificates import Authority
 from tests.process.rig import Lemmy, Nginx, Process, answers, ask, configuration, folder, program, read, script, unix
 from tests.wire.rig import START
 
@@ -76,9 +78,13 @@ class CheckTests(SynchronousTestCase):
     """C{lemmy check}"""
 
     def test_shipped(self) -> None:
-        """Every configuration that comes with the project is right."""
-        files = sorted(glob("conf/*.yaml", root_dir=ROOT))
-        self.assertIn("conf/lemmy.yaml", files)
+        """Every configuration that comes with the project is right, with a certificate where one is wanted."""
+        where = folder(self)
+        shutil.copytree(os.path.join(ROOT, "conf"), os.path.join(where, "conf"))
+        os.mkdir(os.path.join(where, "conf", "certs"))
+        Authority().issue(["shop.example"]).write(os.path.join(where, "conf", "certs"))
+        files = sorted(glob(os.path.join(where, "conf", "*.yaml")))
+        self.assertIn(os.path.join(where, "conf", "lemmy.yaml"), files)
         for file in files:
             done = lemmy("check", "--config", file)
             self.assertEqual((0, ""), (done.returncode, done.stderr), file)
