@@ -25,7 +25,7 @@ INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.p
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench drills drilled autobahn programs docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench drills drilled autobahn h2spec programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -36,6 +36,7 @@ help:
 	@echo 'make bench   lemmytx beside nginx, HAProxy, Caddy and twisted.web (BENCH="--quick" for a rough picture)'
 	@echo 'make drills  reloads, upgrades, killed workers and stops under load (DRILLS="--quick" for the short form)'
 	@echo 'make autobahn  the WebSocket fuzzing client Autobahn, with lemmytx between and without (wants a Python 2.7)'
+	@echo 'make h2spec  the public suite for HTTP/2, over TLS and without (wants h2spec on the PATH)'
 	@echo 'make programs  lemmytx in front of JupyterLab, pypiserver, git, nginx and PHP, with their usual clients'
 	@echo 'make docs    the documents, into $(BUILD)/docs'
 	@echo 'make clean   removes what the others made'
@@ -54,6 +55,9 @@ drills: $(VENV)/.run
 
 autobahn: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.autobahn --suite $(BUILD)/autobahn $(AUTOBAHN)
+
+h2spec: $(VENV)/.run
+	$(BIN)/python -m benchmarks.h2spec
 
 programs: $(VENV)/.run $(VENV)/.programs
 	$(BIN)/python -m benchmarks.programs --python $(VENV)/programs/bin/python $(PROGRAMS)
