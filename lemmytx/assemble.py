@@ -208,6 +208,7 @@ def build_forwarding(rules: model.Forwarding) -> Forwarding:
 def build_terms(listener: model.Listener, tls: ServerTls | None) -> Terms:
     """On what terms clients come in, as the configuration describes it."""
     terms = Terms(listener.trusted_proxies, tls, listener.speaks_http2, listener.proxy_protocol)
+    terms.wrapped = listener.endpoint.partition(":")[0] not in ("tcp", "tcp6", "unix", "systemd")
     terms.redirect = 443 if listener.redirect_https is True else int(listener.redirect_https)
     if listener.tls is not None:
         terms.handshakes = listener.tls.handshakes

@@ -255,7 +255,7 @@ class Serving:
             ways = {backend.way.tls for backend in cluster.backends if backend.way.tls is not None}
             said.extend((f"cluster {name}", warning) for tls in ways for warning in tls.warnings())
         for what, warning in said:
-            log.warn("{what}: {warning}", what=what, warning=warning)
+            log.warn("{what}: {about}", what=what, about=warning)
 
     def _part(self, doors: list[Door], backends: frozenset[Backend]) -> None:
         """What runs on what a reload took away has had its time to end. WebSockets are told so."""

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IProtocol
+from twisted.internet.interfaces import IProtocol, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -50,12 +50,13 @@ class Entrance:
     @ivar address: whom it comes from: the peer's, or what a PROXY protocol header says; empty for a unix socket.
     @ivar header: the PROXY protocol header, if there was one.
     @ivar tls: the connection's TLS, if it has one.
+    @ivar secure: whether the client speaks TLS.
     @ivar handshaking: whether it is counted among the handshakes.
     """
 
     __slots__ = (
         "_buffer", "_header_awaited", "address", "check_at", "deadline", "handshaking", "header", "listener", "peer",
-        "tls", "transport",
+        "secure", "tls", "transport",
     )  # fmt: skip
 
     transport: Any
@@ -67,6 +68,7 @@ class Entrance:
         self.address = ""
         self.header: proxy_protocol.Header | None = None
         self.tls: Tls | None = None
+        self.secure = False
         self.handshaking = False
         self.deadline = inf
         self.check_at = inf
@@ -79,15 +81,23 @@ class Entrance:
         """A client has connected."""
         self.transport = transport
         listener = self.listener
-        self.peer = listener.connected(self, transport)
-        self.address = self.peer.client
+        terms = listener.terms
+        listener.entered(self)
+        self.address = getattr(transport.getPeer(), "host", None) or ""
         if self._header_awaited:
-            if not self.peer.trusted:
+            if not listener.resource.forwarding.peer(self.address, b"", terms.trusted).trusted:
                 self._refuse("proxy_protocol")
                 return
             self._set_deadline(listener.timeouts.header)
-        elif listener.terms.tls is not None:
+        elif terms.tls is not None:
             self._secure()
+        elif ISSLTransport.providedBy(transport):
+            # The endpoint has seen to it. Where it is not ours, the handshake may still be under way.
+            self.secure = True
+            if isinstance(transport, Tls):
+                self.secured(transport)
+            else:
+                self._set_deadline(listener.timeouts.header)
         else:
             self._set_deadline(listener.timeouts.header)
 
@@ -119,7 +129,9 @@ class Entrance:
                     assert self.tls is not None
                     self.tls.dataReceived(data)
                 return
-        if not self.listener.terms.http2:
+        if getattr(self.transport, "negotiatedProtocol", None) == b"h2":
+            self._hand_over(Http2Downstream(self.listener, self), self.transport, data)
+        elif not self.listener.terms.http2:
             self._hand_over(Downstream(self.listener, self), self.transport, data)
         elif data[: len(PREFACE)] == PREFACE[: len(data)]:
             if len(data) < len(PREFACE):
@@ -148,6 +160,8 @@ class Entrance:
 
     def secured(self, tls: Tls) -> None:
         """The handshake is over."""
+        self.tls = tls
+        self.secure = True
         self.listener.handshake_ended(self)
         if tls.negotiated == b"h2":
             self._hand_over(Http2Downstream(self.listener, self), tls, b"")
@@ -160,21 +174,29 @@ class Entrance:
             self.listener.refused("handshake")
         self._gone()
 
+    @property
+    def scheme(self) -> bytes:
+        """What the client has used."""
+        return b"https" if self.secure else b"http"
+
     def introduce(self, peer: Peer) -> None:
         """Add to what is known of the client what the stages have told."""
-        terms, tls = self.listener.terms, self.tls
-        told: dict[str, object] = {}
+        tls = self.tls
+        told = b""
+        if self.secure:
+            peer.hsts = self.listener.terms.hsts
         if tls is not None:
-            peer.hsts = terms.hsts
-            told["tls"] = tls.version
-            told["cipher"] = tls.cipher
-            told["sni"] = tls.server_name
+            name = tls.server_name
+            sni = b"null" if name is None else json.dumps(name).encode("ascii")
+            # Versions and ciphers have OpenSSL's names, which need no quoting.
+            told = b',"tls":"%b","cipher":"%b","sni":%b' % (tls.version.encode(), tls.cipher.encode(), sni)
             if tls.peer_der is not None:
                 peer.certify(client_fields(tls))
         if self.header is not None and self.header.tlvs:
-            told["proxy_protocol"] = proxy_protocol.described(self.header.tlvs)
+            fields = json.dumps(proxy_protocol.described(self.header.tlvs), separators=(",", ":"))
+            told += b',"proxy_protocol":%b' % fields.encode("ascii")
         if told:
-            peer.told = b"," + json.dumps(told, separators=(",", ":")).encode("ascii")[1:-1]
+            peer.told = told
 
     # The end of this
 

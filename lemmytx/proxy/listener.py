@@ -153,6 +153,11 @@ class Connections:
         self.look()
 
 
+def address_of(transport: Any) -> str:
+    """Where a connection comes from; empty for a unix socket."""
+    return getattr(transport.getPeer(), "host", None) or ""
+
+
 class Client(Protocol):
     """
     A connection, as its listener knows it: a downstream of HTTP/1.1 or HTTP/2, or what is still an entrance.
@@ -230,7 +235,8 @@ class Listener:
 
     def _peer(self, address: str, entrance: Entrance | None = None) -> Peer:
         terms = self.terms
-        peer = self.resource.forwarding.peer(address, terms.scheme, terms.trusted)
+        scheme = b"http" if entrance is None else entrance.scheme
+        peer = self.resource.forwarding.peer(address, scheme, terms.trusted)
         peer.redirect = terms.redirect
         if entrance is not None:
             entrance.introduce(peer)
@@ -268,8 +274,12 @@ class Listener:
             self.downstreams.discard(entrance)
             return self._peer(entrance.address, entrance)
         self._connections.came()
-        address = getattr(transport.getPeer(), "host", None) or ""
-        return self._peer(address)
+        return self._peer(address_of(transport))
+
+    def entered(self, entrance: Entrance) -> None:
+        """A connection has come that is not a downstream yet, and whose peer need not be known yet."""
+        self.downstreams.add(entrance)
+        self._connections.came()
 
     def disconnected(self, client: Client) -> None:
         """A connection is over."""

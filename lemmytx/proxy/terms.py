@@ -18,12 +18,14 @@ class Terms:
     @ivar proxy_protocol: whether a connection begins with a PROXY protocol header.
     @ivar redirect: the port of HTTPS to which every request is sent; 0: none is.
     @ivar hsts: the line that is added to responses, with its CRLF (RFC 6797); may be empty.
+    @ivar wrapped: whether the endpoint may bring TLS with it, as C{lemmytls:} and Twisted's C{ssl:} do.
     @ivar handshakes: how many handshakes may be under way at one time.
     @ivar handshake_timeout: seconds for one.
     """
 
     __slots__ = (
         "handshake_timeout", "handshakes", "hsts", "http2", "proxy_protocol", "redirect", "tls", "trusted",
+        "wrapped",
     )  # fmt: skip
 
     def __init__(
@@ -36,6 +38,7 @@ class Terms:
         hsts: bytes = b"",
         handshakes: int = 1000,
         handshake_timeout: float = 10.0,
+        wrapped: bool = False,
     ) -> None:
         self.trusted = trusted
         self.tls = tls
@@ -45,13 +48,9 @@ class Terms:
         self.hsts = hsts
         self.handshakes = handshakes
         self.handshake_timeout = handshake_timeout
+        self.wrapped = wrapped
 
     @property
     def plain(self) -> bool:
         """Whether a connection begins with HTTP/1.1, and with nothing else."""
-        return self.tls is None and not self.http2 and not self.proxy_protocol
-
-    @property
-    def scheme(self) -> bytes:
-        """What the client has used."""
-        return b"http" if self.tls is None else b"https"
+        return self.tls is None and not (self.http2 or self.proxy_protocol or self.wrapped)

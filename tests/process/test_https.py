@@ -346,6 +346,16 @@ class ListenerTests(HttpsCase):
             "http/1.1", self.connect(without, context=self.context("h2", "http/1.1")).selected_alpn_protocol()
         )
 
+    def test_endpoint(self) -> None:
+        """TLS in the endpoint's description does the same: backends hear of HTTPS, and HTTP/2 is spoken."""
+        certificate = authority().issue(NAMES).write(self.where)
+        self.settings = configuration(self.backend)
+        description = rf"lemmytls:tcp\:0\:interface\=127.0.0.1:certificates={certificate}:alpn=h2,http/1.1"
+        self.settings["listeners"] = [{"endpoint": description}]
+        lemmy = Lemmy(self, self.settings, where=folder(self)).ready()
+        self.assertEqual("https", self.fields(self.connect(lemmy))["x-forwarded-proto"])
+        self.assertEqual("h2", self.connect(lemmy, context=self.context("h2")).selected_alpn_protocol())
+
     def test_handshakes(self) -> None:
         """Peers that stall or send rubbish are cut off and counted; others are served meanwhile."""
         lemmy = self.starts({"handshake_timeout": "300ms", "handshakes": 20})

@@ -32,6 +32,10 @@ _ENDS = (".pem", ".crt", ".cer", ".cert")
 _LARGEST = 1 << 20
 
 
+#: By path: time, size and number of a file; L{None} where there is none.
+State = dict[str, tuple[int, int, int] | None]
+
+
 class Unusable(Exception):
     """A file cannot be used; the text says which and why."""
 
@@ -46,6 +50,7 @@ class Certificate:
     @ivar kind: of its key: C{ecdsa}, C{rsa}, C{ed25519} …
     @ivar not_before: when it begins to be valid, Unix time; C{not_after}: when it ends.
     @ivar pem: chain and key.
+    @ivar seen: L{state} of its files when they were read.
     """
 
     path: str
@@ -56,6 +61,7 @@ class Certificate:
     not_after: float
     fingerprint: bytes
     pem: bytes = field(repr=False)
+    seen: State = field(repr=False, compare=False)
 
     def valid(self, now: float) -> bool:
         """Whether it is neither expired nor of the future."""
@@ -99,6 +105,7 @@ def load(path: str) -> Certificate:
     @param path: of the file with the certificate.
     @raise Unusable: it is not one that can be used.
     """
+    seen = state([path])  # before it is read: what changes meanwhile is seen as a change next time
     data = read(path)
     if not _has_certificate(data):
         if _has_key(data):
@@ -136,6 +143,7 @@ def load(path: str) -> Certificate:
         leaf.not_valid_after_utc.timestamp(),
         leaf.fingerprint(SHA256()),
         data,
+        seen,
     )
     give(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), certificate)
     return certificate
@@ -240,9 +248,6 @@ def _in_folder(folder: str) -> list[str]:
     return found
 
 
-State = dict[str, tuple[int, int, int] | None]
-
-
 def state(paths: Iterable[str]) -> State:
     """
     What tells whether files have changed: for each path, and for all in and one below those that are folders, its time,
@@ -290,6 +295,10 @@ def load_all(paths: Sequence[str], old: Sequence[Certificate] = ()) -> tuple[lis
             continue
         for file in files:
             if file in loaded:
+                continue
+            known = before.get(file)
+            if known is not None and known.seen == state([file]):
+                loaded[file] = known
                 continue
             try:
                 loaded[file] = load(file)

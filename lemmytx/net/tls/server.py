@@ -35,7 +35,7 @@ from lemmytx.net.tls import _openssl, contexts, staples
 from lemmytx.net.tls import certificates as files
 from lemmytx.net.tls.certificates import Certificate, Unusable
 from lemmytx.net.tls.connection import Inside, Tls
-from lemmytx.net.tls.material import Material, gather
+from lemmytx.net.tls.material import Clients, Material, gather
 
 log = Logger(namespace="lemmytx.tls")
 
@@ -120,6 +120,7 @@ class ServerTls:
         self._clock = clock
         self._epoch = 0
         self._warned = clock()
+        self._made: dict[object, contexts.ServerContext] = {}
         self._seen = self._look()
         material, problems = gather(settings, None)
         if problems:
@@ -163,13 +164,16 @@ class ServerTls:
         for certificate in material.certificates:
             for name in certificate.names:
                 by_name.setdefault(name, []).append(certificate)
-        made: dict[tuple[bytes, ...], contexts.ServerContext] = {}
+        made: dict[object, contexts.ServerContext] = {}
 
         def context(candidates: list[Certificate]) -> contexts.ServerContext:
             group = _best(candidates, now)
-            key = tuple(certificate.fingerprint for certificate in group)
+            serials = {certificate.serial for certificate in group}
+            stapled = tuple(staple for staple in material.staples if staple.serial in serials)
+            key = (tuple(certificate.pem for certificate in group), stapled, material.clients)
             if key not in made:
-                made[key] = self._context(group, material)
+                # Of a thousand certificates one has changed: to make all contexts anew would take two seconds.
+                made[key] = self._made.get(key) or self._context(group, stapled, material.clients)
             return made[key]
 
         names = set(material.certificates[0].names)
@@ -177,14 +181,15 @@ class ServerTls:
         self._exact = {name: context(candidates) for name, candidates in by_name.items()}
         contexts.choose_by_name(base, self._choose)
         self._material = material
-        self._all = list(made.values())
+        self._made = made
         self._epoch = 0
         #: What new connections begin with.
         self.context = base
         self._rotate(now)
 
-    def _context(self, group: list[Certificate], material: Material) -> contexts.ServerContext:
-        clients = material.clients
+    def _context(
+        self, group: list[Certificate], responses: Sequence[staples.Staple], clients: Clients | None
+    ) -> contexts.ServerContext:
         if clients is None:
             context = contexts.make(self._settings, self._protocols, None)
         else:
@@ -192,7 +197,7 @@ class ServerTls:
         stapled: dict[int, staples.Staple] = {}
         for certificate in group:
             files.give(context, certificate)
-            for staple in material.staples:
+            for staple in responses:
                 if staple.serial == certificate.serial:
                     stapled[_openssl.certificate(context)] = staple
         if stapled:
@@ -216,7 +221,7 @@ class ServerTls:
         if clients is not None:
             what += clients.rules
         keys = b"".join(hmac.digest(self._secret, what + part, "sha512") for part in (b" 1", b" 2"))
-        for context in self._all:
+        for context in self._made.values():
             _openssl.set_ticket_keys(context, keys[: _openssl.TICKET_KEYS])
 
     def certificates(self, now: float | None = None) -> list[Shown]:
@@ -272,6 +277,7 @@ class ServerTls:
         self._rotate(now)
         if now - self._warned >= _DAY:
             self._warned = now
+            self._take(self._material)  # of two certificates for a name, one may have expired
             for warning in self.warnings(now):
                 log.warn("{about}", about=warning)
 
