@@ -22,7 +22,7 @@ The connection's own time, by its state, beside that of each stream::
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -128,11 +128,14 @@ class Http2Downstream:
             self.codec.relax()
         self._serve(self.codec.receive(data))
 
-    def _serve(self, happened: Iterable[Any]) -> None:
+    def _serve(self, happened: Sequence[Any]) -> None:
         """What has happened, in its order; and then one write."""
         out, streams = self.out, self.streams
         out.batching = True
-        for event in happened:
+        pieces: list[bytes] = []
+        flow = 0
+        last = len(happened) - 1
+        for at, event in enumerate(happened):
             kind = event.__class__
             stream = streams.get(event.stream) if kind in _OF_STREAMS else None
             try:
@@ -140,7 +143,15 @@ class Http2Downstream:
                     self._add(event.stream, event.ended).start(event.head, event.protocol)
                 elif stream is not None:
                     if kind is events.Data:
-                        stream.body(event.data, event.flow, event.ended)
+                        pieces.append(event.data)
+                        flow += event.flow
+                        if at < last:
+                            following = happened[at + 1]
+                            if following.__class__ is events.Data and following.stream == event.stream:
+                                continue  # small frames need not be small writes to the backend
+                        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+                        credit, pieces, flow = flow, [], 0
+                        stream.body(data, credit, event.ended)
                     elif kind is events.Room:
                         stream.enqueue()
                     elif kind is events.Reset:
@@ -206,7 +217,7 @@ class Http2Downstream:
     # What streams need
 
     def written(self) -> None:
-        """Everything that could be sent has been."""
+        """Everything that could be sent has been, or a stream is over: perhaps it was the last thing to do."""
         if not self.streams and (self._drained or self.deadline == inf):
             self._idle()
 
@@ -232,6 +243,8 @@ class Http2Downstream:
         """A stream is over."""
         del self.streams[stream.number]
         self.out.forget(stream)
+        if not self.streams and not self.out.batching:
+            self.written()
 
     def has_room(self) -> bool:
         """Whether the client takes anything, on whichever stream: if so, who has no room has used up its own window."""

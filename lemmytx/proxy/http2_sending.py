@@ -95,30 +95,26 @@ class Outlet:
         self.write()
 
     def write(self) -> None:
-        """Send what there is to be sent."""
+        """Send what there is to be sent: let the streams take turns for as long as the socket takes it."""
+        ready = self.ready
         self.batching = True
         try:
-            self._pump()
+            while True:
+                left = 0 if self.blocked else BATCH
+                while ready and left > 0:
+                    stream = ready.popleft()
+                    stream.waiting = False
+                    # One that is alone need not be cut into pieces.
+                    left -= stream.push(FRAME if ready else left)
+                data = self.codec.take()
+                if not data:
+                    break
+                self.transport.write(data)
+                if getattr(self.transport, "behind", False):
+                    self._look_behind()
         finally:
             self.batching = False
         self._connection.written()
-
-    def _pump(self) -> None:
-        """Let the streams take turns for as long as the socket takes it."""
-        ready = self.ready
-        while True:
-            left = 0 if self.blocked else BATCH
-            while ready and left > 0:
-                stream = ready.popleft()
-                stream.waiting = False
-                # One that is alone need not be cut into pieces.
-                left -= stream.push(FRAME if ready else left)
-            data = self.codec.take()
-            if not data:
-                return
-            self.transport.write(data)
-            if getattr(self.transport, "behind", False):
-                self._look_behind()
 
     def _look_behind(self) -> None:
         """The socket did not take all of it. Beyond what a transport may hold, all has to wait until that has gone."""
@@ -183,7 +179,7 @@ class Outgoing:
     @ivar waiting: whether it is among those that take turns.
     @ivar size: bytes in the queue.
     @ivar ending: what is in the queue is the end.
-    @ivar done: the codec has got all of it.
+    @ivar done: the codec has got all of it, or nobody takes it any more.
     @ivar moved: whether any of it has gone out since somebody looked last.
     """
 

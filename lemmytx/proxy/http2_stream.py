@@ -104,12 +104,8 @@ class Stream(Outgoing):
         assert head is not None
         head.minor = 2
         length = head.length
-        if protocol is not None:
-            if head.upgrade is None:
-                self.reject(501, "an extended CONNECT for another protocol than websocket", head)
-                return
-            self._protocol = protocol
-        elif length and self._open:
+        self._protocol = protocol
+        if length and self._open:
             limit = listener.limits.body_size
             if limit and length > limit:
                 self.reject(413, f"a body of {length} bytes, and {limit} are allowed", head)
@@ -394,14 +390,14 @@ class Stream(Outgoing):
             if self._open:
                 # The answer did not need the rest of the request (RFC 9113 §8.1).
                 self.out.codec.reset(self.number, NO_ERROR)
+                self.out.flush()
             self._close()
-            self.out.flush()
 
     def _close(self) -> None:
         """Off the connection."""
         if self._over:
             return
-        self._over = True
+        self._over = self.done = True
         self._arriving = False
         self.deadline = inf
         if self.check_at != inf:

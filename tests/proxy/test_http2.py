@@ -5,6 +5,7 @@ from __future__ import annotations
 from lemmytx.http2.bounds import Bounds
 from lemmytx.http2.errors import INTERNAL_ERROR, NO_ERROR, PROTOCOL_ERROR, REFUSED_STREAM
 from lemmytx.model import Limits, Timeouts
+from lemmytx.proxy.downstream import LAST_REQUEST
 from lemmytx.proxy.http2_sending import FRAME, HELD, HIGH, MUCH
 from lemmytx.proxy.intake import CONTINUE_AFTER
 from tests.proxy.http2_rig import GET, Client, Http2Case
@@ -81,6 +82,19 @@ class RequestTests(Http2Case):
         del taken[:]
         backend.send(OK)
         self.assertEqual(len(taken), 1)
+
+    def test_one_write_of_many(self) -> None:
+        """Answers of several backends that come in one turn of the reactor go out in one write."""
+        client = self.second()
+        streams = [client.request() for _ in range(5)]
+        backends = [self.accept() for _ in streams]
+        taken = writes(client)
+        for backend in backends:
+            backend.socket.incoming.append(OK)
+        self.loop.settle()
+        self.assertEqual(len(taken), 1)
+        client.go()
+        self.assertEqual([client.answers[stream].body for stream in streams], [b"hello"] * 5)
 
     def test_date(self) -> None:
         """A Date is added where the backend has none."""
@@ -230,6 +244,31 @@ class BodyTests(Http2Case):
         self.assertEqual(fields[b"transfer-encoding"], b"chunked")
         self.assertEqual(body.lower(), b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n")
         backend.send(OK)
+
+    def test_small_frames(self) -> None:
+        """Frames that come in one read go on in one piece, each stream's by themselves."""
+        client = self.second()
+        first = client.request(post(200), ended=False)
+        backends = [self.accept()]
+        second = client.request(b"POST / HTTP/1.1\r\nHost: shop.example\r\n\r\n", ended=False)
+        backends.append(self.accept())
+        for backend in backends:
+            backend.take()
+        for stream in (first, second, first):
+            for number in range(100):
+                client.codec.send(stream, b"%c" % (33 + number), False)
+        client.go()
+        some = bytes(range(33, 133))
+        self.assertEqual(backends[0].take(), some * 2)
+        self.assertEqual(backends[1].take(), b"64\r\n" + some + b"\r\n")
+        client.codec.send(second, b"a", False)
+        client.codec.send(second, b"b", True)
+        client.codec.send(first, b"", True)
+        client.go()
+        self.assertEqual(backends[1].take(), b"2\r\nab\r\n0\r\n\r\n")
+        for backend, stream in zip(backends, (first, second), strict=True):
+            backend.send(OK)
+            self.assertEqual(self.answer(client, stream).status, 200)
 
     def test_empty_end(self) -> None:
         """A body may end with a frame that has nothing in it."""
@@ -575,6 +614,60 @@ class FlowTests(Http2Case):
         self.assertEqual(client.end.fate, "reset")
         self.assertIn("client_gone", {exchange.termination for exchange in self.log})
         self.assertEqual(self.resource.exchanges, 0)
+
+    def stuck(self) -> Client:
+        """A client whose socket takes nothing more."""
+        client = self.second()
+        client.go()
+        client.end.full()
+        while not client.downstream.out.blocked:
+            _, backend = self.large(client, 50_000)
+            self.feed(backend, 50_000)
+        return client
+
+    def test_reads_a_little(self) -> None:
+        """A client that reads a little now and then is not ended."""
+        client = self.stuck()
+        for _ in range(4):
+            self.loop.wait(self.listener.timeouts.body * 0.8)
+            client.end.drain(10_000)
+        self.assertEqual(client.end.fate, "open")
+        client.end.drain()
+        client.go()
+        self.assertTrue(all(answer.ended for answer in client.answers.values()))
+
+    def test_drains_while_stuck(self) -> None:
+        """The end is announced behind what is queued, and nothing of that is lost."""
+        client = self.stuck()
+        self.listener.drain()
+        self.loop.wait(LAST_REQUEST + 0.5)
+        self.assertEqual(client.end.fate, "open")
+        client.end.drain()
+        client.go()
+        self.assertTrue(all(answer.ended for answer in client.answers.values()))
+        self.assertEqual([last for last, _ in client.gone_away], [(1 << 31) - 1, max(client.answers)])
+        self.assertEqual(client.end.fate, "half")
+
+    def test_drains_and_never_reads(self) -> None:
+        """Who never reads is ended then, too."""
+        client = self.stuck()
+        self.listener.drain()
+        self.loop.wait(LAST_REQUEST + self.listener.timeouts.body + 1)
+        self.assertEqual(client.end.fate, "reset")
+
+    def test_error_while_stuck(self) -> None:
+        """Nor is a client waited for that breaks the rules and does not read."""
+        client = self.stuck()
+        client.end.send(b"\0\0\1\x06\0\0\0\0\0x")
+        self.assertEqual(client.end.fate, "open")
+        self.loop.wait(2 * self.listener.timeouts.body + 1)
+        self.assertEqual(client.end.fate, "reset")
+        self.assertEqual(client.downstream.streams, {})
+
+    def test_lost_while_stuck(self) -> None:
+        """A client that vanishes in this state leaves nothing behind."""
+        self.stuck().end.reset()
+        self.assertEqual(self.listener.downstreams, set())
 
     def test_asks_and_never_reads(self) -> None:
         """A client that goes on asking for what has no body is not read from any more, once much is queued for it."""

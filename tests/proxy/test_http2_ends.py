@@ -147,6 +147,25 @@ class EndOfStreamTests(Http2Case):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.others_live()
 
+    def test_error_of_ours_without_an_exchange(self) -> None:
+        """And so does one before there is an exchange."""
+
+        def failing(*args: object) -> None:
+            raise RuntimeError("made up")
+
+        self.patch(self.resource, "rejected", failing)
+        stream = self.quiet.request(GET[:-2] + b"Expect: miracles\r\n\r\n")
+        self.assertEqual(self.answer(self.quiet, stream).reset, INTERNAL_ERROR)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.others_live()
+
+    def test_repr(self) -> None:
+        """What is under way can be read."""
+        self.assertEqual(repr(self.quiet.downstream), "<Http2Downstream 192.0.2.1 served=1 streams=1>")
+        [stream] = self.quiet.downstream.streams.values()
+        self.assertEqual(repr(stream), f"<Stream 1 queued=0 exchange={stream.exchange!r}>")
+        self.others_live()
+
     def test_cut(self) -> None:
         """When a backend is to be left at once, its exchanges are answered 503 or reset; the connection lives on."""
         stream = self.quiet.request()
