@@ -321,6 +321,10 @@ CASES = {
     ),
     "1m": Case("Bodies of 1 MB, 8 connections", _BODIES, _LARGE, _loaded(_wrk("/1m", 8), MEGABYTE)),
     "100m": Case("Bodies of 100 MB, 2 connections", _BODIES, _LARGE, _loaded(_wrk("/100m", 2), 100 * MEGABYTE)),
+    "1m tls": Case(
+        "Bodies of 1 MB over TLS 1.3, 8 connections", _SECURE, _LARGE,
+        _loaded(_wrk("/1m", 8, door=TLS), MEGABYTE, TLS),
+    ),
     "idle": Case("Idle keep-alive connections", _IDLE, ("idle", "peak"), _idling(PLAIN)),
     "idle tls": Case("Idle keep-alive connections over TLS 1.3", _SECURE, ("idle", "peak"), _idling(TLS, 1000)),
     "slow": Case(

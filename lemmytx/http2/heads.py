@@ -121,7 +121,8 @@ def request(fields: list[Field], ended: bool, extended: bool) -> tuple[bytes, in
             elif kind == _SCHEME and scheme is None:
                 scheme = value
             elif kind == _PROTOCOL and protocol is None and extended:
-                protocol = value
+                # Its letters' case means nothing (RFC 9110 §7.8), and clients pass on what they were asked for.
+                protocol = value.lower()
             else:
                 raise Malformed("a field with a colon that is there twice, or unknown")
         elif kind == _COOKIE:

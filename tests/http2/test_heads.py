@@ -211,6 +211,8 @@ class RequestTests(SynchronousTestCase):
         assert key is not None
         self.assertEqual(len(key), 24)
         self.assertNotEqual(head, heads.request(_WEBSOCKET, False, True)[0])
+        spelled = [(name, value.replace(b"websocket", b"WebSocket")) for name, value in _WEBSOCKET]
+        self.assertEqual(heads.request(spelled, False, True)[1:], (-1, b"websocket"))
         forged = [*_WEBSOCKET, (b"sec-websocket-key", b"mine"), (b"x", b"y")]
         again = http1.request(heads.request(forged, False, True)[0])
         assert again is not None

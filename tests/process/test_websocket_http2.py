@@ -92,6 +92,21 @@ class SecureTests(Http2Case):
 
         self.play(scene)
 
+    def test_name(self) -> None:
+        """C{WebSocket} is C{websocket} (RFC 9110 §7.8), as proxies in front pass it on that were asked for that."""
+        lemmy = self.lemmy()
+
+        async def scene() -> None:
+            async with self.backend():
+                client = await self.client(lemmy)
+                made = await client.websocket(protocol="WebSocket")
+                self.assertEqual(200, await made.stream.answered())
+                await made.ping(b"there")
+                await client.close()
+            await self.settled(lemmy)
+
+        self.play(scene)
+
     def test_large(self) -> None:
         """8 MB each way go through the windows of flow control whole."""
         lemmy = self.lemmy()
