@@ -93,7 +93,7 @@ class Http2Downstream:
         self.check_at = inf
         self._closing = False  # the last byte has been written
         self._greeted = False  # the client has said that it speaks HTTP/2
-        self._drained = False  # the last GOAWAY has gone out, or the client has sent one
+        self._drained = False  # the last GOAWAY has gone out, or the client has sent one with streams under way
         self._last_call = False  # the first GOAWAY has gone out
         self._queued = 0  # when we last looked whether the client reads
         self._relax_at = inf
@@ -164,7 +164,11 @@ class Http2Downstream:
                     self._terminated(event.code, event.reason)
                     return
                 elif kind is events.GoneAway:
-                    self._drained = True
+                    if self.streams:
+                        self._drained = True
+                    else:
+                        # Whoever has said farewell mostly closes by himself.
+                        self._set_deadline(LAST_REQUEST)
                 elif kind is events.Room or kind is events.Settings:
                     # Of the connection, or of all streams.
                     out.give_turns()
