@@ -11,8 +11,8 @@ from lemmytx.http2 import hpack
 from tests.proxy.http2_rig import Http2Case
 from tests.proxy.rig import OK
 
-#: Calls from the request's bytes to the response's, with compiled header compression.
-ALLOWED = 66
+#: Calls from the request's bytes to the response's; the pure twin of header compression has some dozens more.
+ALLOWED = 66 if hpack.compiled else 160
 
 #: How many exchanges are looked at.
 EXCHANGES = 10
@@ -54,6 +54,3 @@ class CallTests(Http2Case):
             most = max(most, counted, key=Counter.total)
         self.assertGreater(most.total(), 10)
         self.assertLessEqual(most.total(), ALLOWED, most)
-
-    if not hpack.compiled:
-        test_small.skip = "header compression is not compiled here"  # type: ignore[attr-defined]  # trial looks for it
