@@ -8,24 +8,44 @@ of it: clusters go by their names, backends by their addresses, vhosts by their 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from math import ceil, inf
+from typing import Any, Literal
 
 from lemmytx import model
+from lemmytx.balance.buckets import Share
 from lemmytx.cluster.backend import Backend, Pool
+from lemmytx.cluster.breaker import BreakerRules
+from lemmytx.cluster.classes import Classify, by_cookie, by_header, guarded
 from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.health import Checkup
+from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.cluster.multiplexed import Multiplexed
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.sticky import Codec, Cookie, Field, Sticky
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.cluster.way import PLAIN, Way
 from lemmytx.fastcgi.parameters import Application
+from lemmytx.interfaces import IClassifierPlugin, IHealthCheck, IHealthCheckPlugin
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
 from lemmytx.net.tls.client import ALPN, ClientTls
 from lemmytx.net.tls.server import BadTls, ServerTls
-from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
+from lemmytx.plugin import (
+    PluginError,
+    build_check,
+    build_classifier,
+    build_scheduler,
+    find_checks,
+    find_classifiers,
+    find_schedulers,
+    unfit,
+)
 from lemmytx.proxy.forward import Forwarding
+from lemmytx.proxy.pins import Pin
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.router import Route, Router, Vhost
 from lemmytx.proxy.terms import Terms
@@ -74,6 +94,8 @@ class Plan:
         self._changes: list[Callable[[], None]] = []
         try:
             self._schedulers = find_schedulers(folders)
+            self._checks = find_checks(folders)
+            self._classifiers = find_classifiers(folders)
             self._build(configuration, before)
         except (ValueError, PluginError) as error:
             raise CannotStart(str(error)) from error
@@ -87,6 +109,12 @@ class Plan:
             name: self._cluster(name, settings, old.clusters.get(name), present.get(name))
             for name, settings in configuration.clusters.items()
         }
+        for name, settings in configuration.clusters.items():
+            link = self._linking(self.clusters[name], settings)
+            if name in present:
+                self._changes.append(link)
+            else:
+                link()
         for name, cluster in present.items():
             if name not in self.clusters:
                 self.removed.extend(cluster.backends)
@@ -103,6 +131,18 @@ class Plan:
                 wrong.extend(f"{listener.endpoint}: {problem}" for problem in error.problems)
         if wrong:
             raise ValueError("\n".join(wrong))
+
+    def _linking(self, cluster: Cluster, settings: model.Cluster) -> Callable[[], None]:
+        """What tells a cluster who stands in for it. Those may be other objects although its settings are the same."""
+        breaker = settings.circuit_breaker
+        failover = self.clusters[settings.failover] if settings.failover else None
+        fallback = self.clusters[breaker.fallback] if breaker is not None and breaker.fallback else None
+
+        def link() -> None:
+            cluster.failover = failover
+            cluster.fallback = fallback
+
+        return link
 
     def _listener(self, settings: model.Listener, before: model.Listener | None, present: Terms | None) -> Terms:
         """On what terms clients come in. What has certificates stays the same if its settings do, and reads anew."""
@@ -124,7 +164,9 @@ class Plan:
         self, name: str, settings: model.Cluster, before: model.Cluster | None, present: Cluster | None
     ) -> Cluster:
         if present is not None and settings == before:
-            self._changes.extend({backend.way.tls.reload for backend in present.backends if backend.way.tls})
+            secured = {backend.way.tls for backend in present.backends}
+            secured.update(backend.checkup.tls for backend in present.backends if backend.checkup is not None)
+            self._changes.extend(tls.reload for tls in secured if tls is not None)
             return present
         if present is None or before is None or settings.scheduler != before.scheduler:
             scheduler: Any = build_scheduler(
@@ -137,10 +179,15 @@ class Plan:
             build_backend(backend, settings, self._network, ways[backend.location.protocol])
             for backend in settings.backends
         ]
+        for backend, checkup in zip(backends, build_checkups(settings, ways, self._checks), strict=True):
+            if checkup is not None:
+                backend.check_by(checkup)
         if self._portion is not None:
             for backend in backends:
                 backend.room = self._portion(backend.capacity)
         rules = build_rules(settings)
+        rules.sticky = build_sticky(name, settings.sticky, self._secret)
+        rules.queue = build_queue(name, settings, self._classifiers)
         if present is None:
             self.added.extend((name, backend) for backend in backends)
             return Cluster(name, backends, scheduler, rules, time.monotonic)
@@ -274,6 +321,57 @@ def build_backend(backend: model.Backend, settings: model.Cluster, network: Netw
     return Backend(**arguments)
 
 
+def build_checkups(
+    settings: model.Cluster, ways: Mapping[str, Way], plugins: Mapping[str, IHealthCheckPlugin]
+) -> list[Checkup | None]:
+    """
+    How the backends of a cluster are checked, in their order; L{None}: one is not.
+
+    @raise ValueError: there is no such check, it does not take its options, or it does not fit a backend; or there are
+        files that cannot be used. With a text for the user.
+    @raise PluginError: see L{build_check}.
+    """
+    # Backends with the same settings share the check; and TLS, with its sessions.
+    known: list[tuple[model.HealthCheck, str, Checkup]] = []
+    checkups: list[Checkup | None] = []
+    for backend in settings.backends:
+        wanted = backend.health_check or settings.health_check
+        if wanted is None:
+            checkups.append(None)
+            continue
+        protocol = backend.location.protocol
+        same = [checkup for other, where, checkup in known if (other, where) == (wanted, protocol)]
+        if not same:
+            check = build_check(plugins, wanted.type, wanted.options)
+            wrong = unfit(check, wanted.type, protocol)
+            if wrong is not None:
+                raise ValueError(f"backend {backend.name!r}: {wrong}")
+            same.append(_checkup(check, wanted, protocol, ways[protocol]))
+            known.append((wanted, protocol, same[0]))
+        checkups.append(same[0])
+    return checkups
+
+
+def _checkup(check: IHealthCheck, wanted: model.HealthCheck, protocol: str, way: Way) -> Checkup:
+    tls = way.tls
+    if tls is not None and wanted.tls is not None:
+        tls = ClientTls(wanted.tls, {protocol}) if wanted.tls.enabled else None
+    return Checkup(
+        check,
+        wanted.interval,
+        wanted.fast_interval,
+        wanted.jitter,
+        wanted.timeout,
+        wanted.rise,
+        wanted.fall,
+        wanted.initial == "up",
+        wanted.mode,
+        wanted.idle,
+        wanted.port,
+        tls,
+    )
+
+
 def build_rules(settings: model.Cluster) -> Rules:
     """The rules of a cluster as the configuration describes them."""
     return Rules(
@@ -287,6 +385,119 @@ def build_rules(settings: model.Cluster) -> Rules:
         settings.timeouts.write,
         settings.host == "backend",
         settings.max_ejected,
+        settings.panic_threshold,
+        settings.slow_start,
+        budget=settings.retry.budget,
+        budget_at_least=settings.retry.budget_at_least,
+        try_timeout=settings.retry.try_timeout or 0.0,
+        backoff=None if settings.retry.backoff is None else (settings.retry.backoff.first, settings.retry.backoff.most),
+        hedge=build_hedge(settings.hedge),
+        breaker=build_breaker(settings.circuit_breaker),
+    )
+
+
+def build_hedge(settings: model.Hedge | None) -> HedgeRules | None:
+    """When second requests are sent, as the configuration describes it."""
+    if settings is None:
+        return None
+    return HedgeRules(settings.quantile or None, settings.at_least, settings.most)
+
+
+def build_breaker(settings: model.CircuitBreaker | None) -> BreakerRules | None:
+    """When a cluster is left alone, as the configuration describes it."""
+    if settings is None:
+        return None
+    latency = settings.latency
+    return BreakerRules(
+        settings.errors or None,
+        0.0 if latency is None else 1 - latency.quantile,
+        inf if latency is None else latency.above,
+        settings.volume,
+        settings.window,
+        settings.open_for,
+        settings.half_open,
+        settings.reply,
+    )
+
+
+def build_sticky(cluster: str, settings: model.Sticky | None, secret: bytes = b"") -> Sticky | None:
+    """
+    What binds the clients of a cluster, as the configuration describes it.
+
+    @param secret: the instance's, for the case that none is configured; empty: one that nobody else has.
+    """
+    if settings is None:
+        return None
+    secrets = [text.encode() for text in settings.all_secrets] or [secret or os.urandom(32)]
+    if settings.header is not None:
+        return Sticky(Codec(secrets, cluster), Field(settings.header.encode(), not settings.nocache))
+    assert settings.cookie is not None  # the model sees to that
+    secure = {"auto": None, "always": True, "never": False}[settings.secure]
+    if settings.same_site == "none":
+        secure = True  # without that, browsers do not take it; the model refuses "never"
+    cookie = Cookie(
+        settings.cookie.encode(),
+        settings.path.encode(),
+        (settings.domain or "").encode(),
+        int(settings.max_age),
+        settings.same_site.capitalize().encode(),
+        settings.http_only,
+        secure,
+        not settings.nocache,
+    )
+    return Sticky(Codec(secrets, cluster), cookie)
+
+
+def build_pin(settings: model.Pin | None) -> Pin | None:
+    """How the clients of a route name a backend, as the configuration describes it."""
+    if settings is None:
+        return None
+    if settings.cookie is not None:
+        where: tuple[Literal["cookie", "header", "query"], str] = "cookie", settings.cookie
+    elif settings.header is not None:
+        where = "header", settings.header
+    else:
+        assert settings.query is not None  # the model sees to that
+        where = "query", settings.query
+    return Pin(*where, settings.allow, (settings.secret or "").encode(), settings.capacity)
+
+
+def build_queue(
+    cluster: str, settings: model.Cluster, classifiers: Mapping[str, IClassifierPlugin]
+) -> QueueRules | None:
+    """
+    How requests wait for a cluster, as the configuration describes it; L{None}: they do not.
+
+    @raise ValueError: there is no such classifier, or its options do not fit.
+    """
+    queue, by = settings.queue, settings.buckets_by
+    if not queue.limit and not settings.buckets:
+        return None
+    classify: Classify | None = None
+    if by is not None:
+        if by.header is not None:
+            classify = by_header(by.header)
+        elif by.cookie is not None:
+            classify = by_cookie(by.cookie)
+        else:
+            assert by.plugin is not None  # the model sees to that
+            classify = guarded(build_classifier(classifiers, by.plugin, by.options), cluster)
+    return QueueRules(
+        queue.limit,
+        queue.timeout,
+        ceil(queue.retry_after),
+        queue.on_unavailable,
+        build_shares(settings.buckets),
+        settings.bucket,
+        classify,
+    )
+
+
+def build_shares(buckets: Mapping[str, model.Bucket]) -> tuple[Share, ...]:
+    """Buckets as the configuration describes them."""
+    return tuple(
+        Share(name, bucket.rate, bucket.ceil, bucket.lending, build_shares(bucket.buckets))
+        for name, bucket in buckets.items()
     )
 
 
@@ -304,6 +515,8 @@ def build_vhost(settings: model.Vhost, clusters: dict[str, Cluster]) -> Vhost:
                 route.query,
                 route.cookies,
                 route.client,
+                pin=build_pin(route.pin),
+                bucket=settings.bucket if route.bucket is None else route.bucket,
             )
             for route in settings.all_routes
         ],

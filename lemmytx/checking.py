@@ -12,12 +12,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from lemmytx import config
 from lemmytx.admin.access import check_admin
 from lemmytx.config.problems import Path
-from lemmytx.interfaces import ISchedulerPlugin
+from lemmytx.interfaces import IHealthCheckPlugin, ISchedulerPlugin
 from lemmytx.model import Configuration
 from lemmytx.net import activation
 from lemmytx.net.tls.client import ALPN, ClientTls
 from lemmytx.net.tls.server import check as check_certificates
-from lemmytx.plugin import PluginError, build_scheduler, find_schedulers
+from lemmytx.plugin import (
+    PluginError,
+    build_check,
+    build_classifier,
+    build_scheduler,
+    find_checks,
+    find_classifiers,
+    find_schedulers,
+    unfit,
+)
 
 # A parser is anyone's plugin, and Twisted's own raise whatever the missing or odd part led to.
 _ODD = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
@@ -48,13 +57,14 @@ def _reason(error: Exception) -> str:
 
 class PluginChecks:
     """
-    The two checks that belong together: what the folders bring decides which schedulers there are.
+    The checks that belong together: what the folders bring decides which schedulers and health checks there are.
 
-    @ivar schedulers: by name; filled by L{check_plugins}.
+    @ivar schedulers: by name; filled by L{check_plugins}, C{health_checks} too.
     """
 
     def __init__(self) -> None:
         self.schedulers: dict[str, ISchedulerPlugin] = {}
+        self.health_checks: dict[str, IHealthCheckPlugin] = {}
 
     def check_plugins(self, folders: Sequence[str]) -> Sequence[str]:
         """
@@ -63,6 +73,7 @@ class PluginChecks:
         """
         try:
             self.schedulers = find_schedulers(folders)
+            self.health_checks = find_checks(folders)
         except PluginError as error:
             return [f"{file}: {reason}" for file, reason in error.problems]
         return ()
@@ -77,6 +88,17 @@ class PluginChecks:
             return str(error)
         return None
 
+    def check_health(self, name: str, options: Mapping[str, object], protocol: str | None) -> str | None:
+        """
+        @param protocol: of the backends; L{None}: whatever.
+        @return: what is wrong with a health check's type or options; L{None} when it can be built.
+        """
+        try:
+            check = build_check(self.health_checks, name, dict(options))
+        except (PluginError, ValueError) as error:
+            return str(error)
+        return None if protocol is None else unfit(check, name, protocol)
+
 
 def check_files(configuration: Configuration) -> Iterator[tuple[Path, str]]:
     """Certificates, keys and authorities: whether they are there and belong together."""
@@ -90,6 +112,12 @@ def check_files(configuration: Configuration) -> Iterator[tuple[Path, str]]:
                 ClientTls(cluster.tls)
             except ValueError as error:
                 yield ("clusters", name, "tls"), str(error)
+        by = cluster.buckets_by
+        if by is not None and by.plugin is not None:
+            try:
+                build_classifier(find_classifiers(configuration.plugins), by.plugin, by.options)
+            except (PluginError, ValueError) as error:
+                yield ("clusters", name, "buckets_by"), str(error)
 
 
 def load(path: str | os.PathLike[str]) -> Configuration:
@@ -100,5 +128,11 @@ def load(path: str | os.PathLike[str]) -> Configuration:
     """
     plugins = PluginChecks()
     return config.load(
-        path, check_endpoint, plugins.check_scheduler, plugins.check_plugins, check_admin, check_files=check_files
+        path,
+        check_endpoint,
+        plugins.check_scheduler,
+        plugins.check_plugins,
+        check_admin,
+        check_files=check_files,
+        check_health=plugins.check_health,
     )

@@ -153,13 +153,18 @@ def run(file: str, options: Sequence[str]) -> NoReturn:
 
 def check(file: str) -> int:
     """
-    Reads, resolves and verifies everything that a file says, and starts nothing.
+    Reads, resolves and verifies everything that a file says, and starts nothing. What is right and yet seldom meant is
+    told on standard error, and changes nothing about the outcome.
 
     @raise ConfigurationError: with everything that is wrong.
     """
     from lemmytx.checking import load
+    from lemmytx.config.advice import advice
 
-    print(f"{file}: OK ({summary(load(file))})")
+    configuration = load(file)
+    print(f"{file}: OK ({summary(configuration)})")
+    for setting, text in advice(configuration):
+        print(f"{file}: warning: {setting}: {text}", file=sys.stderr)
     return 0
 
 

@@ -25,10 +25,12 @@ from twisted.python.failure import Failure
 
 from lemmytx import __version__, commands, model
 from lemmytx.assemble import CannotStart
+from lemmytx.model.waiting import bucket_names
 from lemmytx.net.notify import VARIABLES
 from lemmytx.net.turns import Board
 from lemmytx.process import Worker
-from lemmytx.proxy.snapshot import Snapshot, Totals, from_pieces
+from lemmytx.proxy.pieces import from_pieces
+from lemmytx.proxy.snapshot import Snapshot, Totals
 from lemmytx.rebalance import rebalance
 from lemmytx.serving import Descriptors
 from lemmytx.worker import BOARD, CONTROL
@@ -158,6 +160,7 @@ class Crew:
         self._totals.keep(
             [vhost.name for vhost in configuration.vhosts],
             {name: [b.name for b in cluster.backends] for name, cluster in configuration.clusters.items()},
+            {name: list(bucket_names(cluster.buckets)) for name, cluster in configuration.clusters.items()},
         )
         self._resize()
         first = self._first is None

@@ -12,6 +12,8 @@ from typing import Any
 
 from zope.interface import Attribute, Interface
 
+from lemmytx.message import ResponseHead
+
 
 class IRequest(Interface):
     """
@@ -31,7 +33,10 @@ class ICandidate(Interface):
 
     name = Attribute("The backend's name, unique in its cluster.")
     active = Attribute("Requests now in flight on it (int).")
-    weight = Attribute("Its share relative to the others; an int, 1 unless configured.")
+    weight = Attribute(
+        "Its share relative to the others, 1 unless configured: an int, or a float while it has but a part of it."
+    )
+    warmth = Attribute("How much of the configured weight that is: 1.0, or less during a slow start; never 0.")
     capacity = Attribute("How many requests it takes at one time; 0 = no limit.")
 
 
@@ -60,6 +65,58 @@ class IScheduler(Interface):
         """
 
 
+class IPreviewingScheduler(IScheduler):
+    """One that can say whom it would choose."""
+
+    def preview(candidates: tuple[ICandidate, ...], request: IRequest) -> ICandidate | None:
+        """
+        What C{choose} would return now, for people. Nothing may change by it, not even whose turn it is; how long it
+        takes matters little.
+
+        @return: one of the candidates; L{None} when it is left to chance.
+        """
+
+
+class IObservingScheduler(IScheduler):
+    """One that learns from the answers of backends. Whether it is one is asked once, when a cluster gets it."""
+
+    def answered(backend: ICandidate, seconds: float, head: ResponseHead, now: float) -> None:
+        """
+        The head of a final response has come. Called on the way of the response, so it costs as much as C{choose} and
+        must not raise.
+
+        @param seconds: from when the backend had the whole request, connecting included; or less than 0, when nobody
+            knows.
+        @param head: the response's. What is meant for the proxy alone may be taken out of its C{block}.
+        @param now: the time, in seconds on a clock that only goes forward; the same one at each call.
+        """
+
+
+class IFollowingScheduler(IScheduler):
+    """
+    One that keeps a table of many backends up to date, instead of looking at each of them for each request.
+
+    A cluster of more than 16 backends calls C{pick} in place of C{choose}, and tells beforehand what changes. After an
+    C{update} nobody is admitted.
+    """
+
+    counts = Attribute("Whether C{moved} is to be called: whether the number of requests in flight matters.")
+
+    def admit(backend: ICandidate) -> None:
+        """From now on it may be picked. It is a member, and was not admitted."""
+
+    def withdraw(backend: ICandidate) -> None:
+        """It may not be picked any more. It was admitted."""
+
+    def moved(backend: ICandidate) -> None:
+        """C{active} of a member has changed. Called twice per request, so it should only make a note of it."""
+
+    def pick(request: IRequest) -> ICandidate:
+        """
+        @return: one of those that are admitted. There is at least one, and the contract of C{choose} holds.
+        """
+
+
 class ISchedulerPlugin(Interface):
     """
     A scheduler as C{twisted.plugin} finds it. Use L{lemmytx.plugin.Scheduler} unless there is a reason not to.
@@ -71,6 +128,109 @@ class ISchedulerPlugin(Interface):
         """
         @param options: what the configuration says beside the name.
         @return: a new L{IScheduler}.
+        @raise ValueError: with a text for the user, when the options do not fit: which, what was found, what fits.
+        """
+
+
+class IClassifier(Interface):
+    """
+    Names the bucket that a request is in, where no route does. Called once or twice for each request of its cluster.
+    """
+
+    def classify(request: IRequest) -> str | None:
+        """
+        @return: the name of a bucket. L{None}, or a name that there is not: the bucket of those that have none.
+        """
+
+
+class IClassifierPlugin(Interface):
+    """
+    A classifier as C{twisted.plugin} finds it. Use L{lemmytx.plugin.Classifier} unless there is a reason not to.
+    """
+
+    name = Attribute("What the configuration calls it.")
+
+    def build(options: dict[str, object]) -> IClassifier:
+        """
+        @param options: those of C{buckets_by}.
+        @return: a new L{IClassifier}.
+        @raise ValueError: with a text for the user, when the options do not fit: which, what was found, what fits.
+        """
+
+
+class Unhealthy(Exception):
+    """What an L{IHealthCheck} raises: the backend is not fit for requests. The text says why, as half a sentence."""
+
+
+class ICheckTarget(Interface):
+    """
+    A backend, as an L{IHealthCheck} sees it.
+    """
+
+    cluster = Attribute("The cluster's name.")
+    name = Attribute("The backend's name.")
+    url = Attribute("The backend's URL, as configured.")
+    protocol = Attribute("How it is spoken to: C{http}, C{https}, C{h2}, C{h2c} or C{fcgi}.")
+    authority = Attribute("Host and port as they stand in a Host field.")
+    address = Attribute("An address of it as text; the path of a unix socket.")
+    port = Attribute("The port that is to be checked; 0 for a unix socket.")
+    timeout = Attribute("Seconds that the check has.")
+    reactor = Attribute("What there is of Twisted's: time, threads, processes. It is not imported.")
+
+    def connect() -> Awaitable[Any]:
+        """
+        @return: a new connection to it, an L{ICheckConnection}. TLS has been agreed on, and the PROXY protocol's header
+            is sent, where the backend wants that. It fails with L{Unhealthy}.
+        """
+
+
+class ICheckConnection(Interface):
+    """
+    A connection that a check is made on. It is closed when the check is over.
+    """
+
+    def write(data: bytes) -> None:
+        """Send something."""
+
+    def receive() -> Awaitable[bytes]:
+        """
+        @return: what has come, as soon as there is any; empty when the backend has closed its side. It fails with
+            L{Unhealthy} when the connection is lost.
+        """
+
+
+class IHealthCheck(Interface):
+    """
+    Finds out whether a backend is fit for requests. One of these serves all backends with the same settings.
+
+    It says nothing about when: intervals, timeouts and what becomes of an outcome are not its business. What it waits
+    for is cancelled when its time is over, and its connections are closed.
+
+    Two attributes may be there: C{protocols}, a tuple of those (as in L{ICheckTarget}) that it can check, where that is
+    not all; and C{at_once}, how many checks of it may run at one time in a cluster, where they are expensive.
+    """
+
+    def check(target: ICheckTarget) -> Awaitable[Any]:
+        """
+        Called for each check, in the reactor's thread: it must not block. C{async def} is what it usually is.
+
+        @return: what there is to say of a backend that is well, as half a sentence; or nothing. It fails with
+            L{Unhealthy} when the backend is not; so do connections that fail. Any other failure is taken for an error
+            of the check, which says nothing about the backend, and is logged.
+        """
+
+
+class IHealthCheckPlugin(Interface):
+    """
+    A health check as C{twisted.plugin} finds it. Use L{lemmytx.plugin.HealthCheck} unless there is a reason not to.
+    """
+
+    name = Attribute("What the configuration calls it.")
+
+    def build(options: dict[str, object]) -> IHealthCheck:
+        """
+        @param options: what the configuration says beside the settings that all checks have.
+        @return: a new L{IHealthCheck}.
         @raise ValueError: with a text for the user, when the options do not fit: which, what was found, what fits.
         """
 

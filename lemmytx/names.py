@@ -19,6 +19,19 @@ _PIN = re.compile(r"[A-Za-z0-9+/]{43}=\Z")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{0,99}\Z")
 _SUFFIX = re.compile(r"\.[A-Za-z0-9._-]{1,20}\Z")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]")
+_COOKIE_PATH = re.compile(r"/[\x21-\x3a\x3c-\x7e]*\Z")  # RFC 6265 §4.1.1: no semicolon, no controls
+
+#: Shorter ones can be guessed. Characters, for nobody knows how much is in each.
+LEAST_SECRET = 16
+
+#: Fields that say how a message is framed or routed, or that are written by us.
+_TAKEN = frozenset((
+    "accept", "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-type",
+    "cookie", "date", "expect", "forwarded", "host", "keep-alive", "location", "proxy-connection", "set-cookie", "te",
+    "trailer", "transfer-encoding", "upgrade", "vary", "via", "x-forwarded-for", "x-forwarded-host",
+    "x-forwarded-proto", "x-real-ip", "x-request-id",
+))  # fmt: skip
+
 _HASH = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
@@ -114,6 +127,48 @@ def _parse_suffix(value: object) -> str:
     return str(value)
 
 
+def _parse_cookie(value: object) -> str:
+    if not isinstance(value, str) or not _TOKEN.match(value):
+        raise ValueError(f"found {shown(value)}; write the name of a cookie, as in lemmy")
+    return str(value)
+
+
+def _parse_field(value: object) -> str:
+    if not isinstance(value, str) or not _TOKEN.match(value):
+        raise ValueError(f"found {shown(value)}; write the name of a header field, as in X-Backend")
+    if value.lower().replace("_", "-") in _TAKEN:
+        raise ValueError(f"found {shown(value)}; that field means something else, choose another name")
+    return str(value)
+
+
+def _parse_parameter(value: object) -> str:
+    if not isinstance(value, str) or not value or _UNFIT.search(value):
+        raise ValueError(f"found {shown(value)}; write the name of a query parameter, as in backend")
+    return str(value)
+
+
+def _parse_secret(value: object) -> str:
+    """The text does not repeat what was found."""
+    if not isinstance(value, str) or len(value) < LEAST_SECRET:
+        raise ValueError(
+            f"found something else (not shown) than text of at least {LEAST_SECRET} characters; 'openssl rand -hex 32' "
+            "makes a secret"
+        )
+    return str(value)
+
+
+def _parse_cookie_path(value: object) -> str:
+    if not isinstance(value, str) or not _COOKIE_PATH.match(value):
+        raise ValueError(f"found {shown(value)}; write a path, as in /shop")
+    return str(value)
+
+
+def _parse_cookie_domain(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"found {shown(value)}; write a host name, as in shop.example")
+    return parse_name(value.removeprefix("."))
+
+
 METHOD = Rule("method", _parse_method, {"type": "string", "pattern": "^[!-~]+$"})
 NAME = Rule("name", _parse_name, {"type": "string", "minLength": 1})
 HASH = Rule("hash", _parse_hash, {"type": "string", "pattern": r"^sha256:[0-9a-f]{64}$|\$\{"})
@@ -128,5 +183,11 @@ SUFFIX = Rule("suffix", _parse_suffix, {"type": "string", "pattern": r"^$|^\.|\$
 PIN = Rule("pin", _parse_pin, {"type": "string", "pattern": r"^(sha256/)?[A-Za-z0-9+/]{43}=$|\$\{"})
 VARIABLE = Rule("variable", _parse_variable, {"type": "string", "pattern": "^[A-Z][A-Z0-9_]*$"})
 SERVER_NAME = Rule("host", _parse_server_name, {"type": "string", "minLength": 1})
+COOKIE = Rule("cookie", _parse_cookie, {"type": "string", "minLength": 1})
+FIELD = Rule("field", _parse_field, {"type": "string", "minLength": 1})
+PARAMETER = Rule("parameter", _parse_parameter, {"type": "string", "minLength": 1})
+SECRET = Rule("secret", _parse_secret, {"type": "string", "minLength": 1})
+COOKIE_PATH = Rule("path", _parse_cookie_path, {"type": "string", "pattern": r"^/|\$\{"})
+COOKIE_DOMAIN = Rule("host", _parse_cookie_domain, {"type": "string", "minLength": 1})
 PSEUDONYM = Rule("name or null", _parse_pseudonym, {"type": ["string", "null"], "minLength": 1})
 CONDITION = Rule("text or true", _parse_condition, {"anyOf": [{"type": "string"}, {"const": True}]})

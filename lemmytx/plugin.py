@@ -39,7 +39,16 @@ from zope.interface.verify import verifyObject
 
 import lemmytx
 import twisted.plugins
-from lemmytx.interfaces import IScheduler, ISchedulerPlugin
+from lemmytx import model
+from lemmytx.interfaces import (
+    IClassifier,
+    IClassifierPlugin,
+    IHealthCheck,
+    IHealthCheckPlugin,
+    IScheduler,
+    ISchedulerPlugin,
+)
+from lemmytx.testing import check_scheduler
 
 _Plugin = TypeVar("_Plugin", bound=Interface)
 
@@ -59,39 +68,47 @@ class PluginError(Exception):
         return "\n".join(f"{file}: {reason}" for file, reason in self.problems)
 
 
-@implementer(IPlugin, ISchedulerPlugin)
-class Scheduler:
+class _Options:
     """
-    A scheduler, ready to be found: put one into a plugin module under any name.
+    What makes something of one kind out of the options in the configuration.
 
     The options are the keyword parameters of the factory, and their annotations say what fits. A value comes from
     YAML and is taken strictly: C{"3"} is no int, and a sequence fits a list or a tuple.
     """
 
+    #: What it makes, for people, and what that provides.
+    _kind = ""
+    _interface: type[Interface] = Interface
+
+    #: Settings that stand beside the options and are somebody else's: one of them may have been meant.
+    _beside: Sequence[str] = ()
+
     def __init__(self, name: str, factory: Callable[..., Any]) -> None:
         """
         @param name: what the configuration calls it.
-        @param factory: what makes an L{IScheduler}: usually its class. It may raise L{ValueError} with a text for the
-            user when values fit each for itself but not together.
+        @param factory: what makes it: usually its class. It may raise L{ValueError} with a text for the user when
+            values fit each for itself but not together.
         @raise TypeError: when the factory has parameters that cannot be options.
         """
         self.name = name
         self.factory = factory
         self._types: dict[str, TypeAdapter[Any]] = {}
         self._required: list[str] = []
+        me = f"{self._kind} {name!r}"
         for option, parameter in inspect.signature(factory, eval_str=True).parameters.items():
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                raise TypeError(f"scheduler {name!r}: {parameter} of {factory!r} cannot be an option; name each one")
+                raise TypeError(f"{me}: {parameter} of {factory!r} cannot be an option; name each one")
+            if option in self._beside:
+                raise TypeError(f"{me}: {parameter} of {factory!r} cannot be an option; every {self._kind} has it")
             if parameter.default is parameter.empty:
                 self._required.append(option)
             wanted = Any if parameter.annotation is parameter.empty else parameter.annotation
             try:
                 self._types[option] = TypeAdapter(wanted, config=ConfigDict(strict=True))
             except PydanticUserError as error:
-                raise TypeError(f"scheduler {name!r}: {parameter} cannot be an option: {error.message}") from error
+                raise TypeError(f"{me}: {parameter} cannot be an option: {error.message}") from error
 
-    def build(self, options: Mapping[str, object]) -> IScheduler:
-        """See L{ISchedulerPlugin.build}."""
+    def _build(self, options: Mapping[str, object]) -> Any:
         problems = [f"{option!r}: {self._unknown(option)}" for option in options if option not in self._types]
         problems += [f"{option}: must be given" for option in self._required if option not in options]
         fitting: dict[str, object] = {}
@@ -107,17 +124,67 @@ class Scheduler:
                     problems.append(f"{option}: found {value!r}; write text, a number, true, false, or a list of these")
         if problems:
             raise ValueError("; ".join(problems))
-        scheduler: IScheduler = self.factory(**fitting)
-        _verify(IScheduler, scheduler, _source(self.factory))
-        return scheduler
+        made = self.factory(**fitting)
+        _verify(self._interface, made, _source(self.factory))
+        return made
 
     def _unknown(self, option: object) -> str:
-        if not self._types:
-            return f"scheduler {self.name!r} has no options"
-        return f"no such option of scheduler {self.name!r}; {_nearest(option, self._types)}"
+        names = [*self._types, *self._beside]
+        if not names:
+            return f"{self._kind} {self.name!r} has no options"
+        return f"no such option of {self._kind} {self.name!r}; {_nearest(option, names)}"
 
     def __repr__(self) -> str:
-        return f"<Scheduler {self.name!r}>"
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+@implementer(IPlugin, ISchedulerPlugin)
+class Scheduler(_Options):
+    """
+    A scheduler, ready to be found: put one into a plugin module under any name. The factory makes an L{IScheduler}; its
+    parameters are the options.
+    """
+
+    _kind = "scheduler"
+    _interface = IScheduler
+
+    def build(self, options: Mapping[str, object]) -> IScheduler:
+        """See L{ISchedulerPlugin.build}."""
+        made: IScheduler = self._build(options)
+        return made
+
+
+@implementer(IPlugin, IHealthCheckPlugin)
+class HealthCheck(_Options):
+    """
+    A health check, ready to be found: put one into a plugin module under any name. The factory makes an
+    L{IHealthCheck}; its parameters are the options.
+    """
+
+    _kind = "health check"
+    _interface = IHealthCheck
+    _beside = tuple(name for name in model.HealthCheck.model_fields if name != "options")
+
+    def build(self, options: Mapping[str, object]) -> IHealthCheck:
+        """See L{IHealthCheckPlugin.build}."""
+        made: IHealthCheck = self._build(options)
+        return made
+
+
+@implementer(IPlugin, IClassifierPlugin)
+class Classifier(_Options):
+    """
+    A classifier, ready to be found: put one into a plugin module under any name. The factory makes an L{IClassifier};
+    its parameters are the options.
+    """
+
+    _kind = "classifier"
+    _interface = IClassifier
+
+    def build(self, options: Mapping[str, object]) -> IClassifier:
+        """See L{IClassifierPlugin.build}."""
+        made: IClassifier = self._build(options)
+        return made
 
 
 def _nearest(name: object, names: Iterable[str]) -> str:
@@ -142,14 +209,84 @@ def build_scheduler(plugins: Mapping[str, ISchedulerPlugin], name: str, options:
 
     @param plugins: what L{find_schedulers} found.
     @raise ValueError: with a text for the user, when there is no such scheduler or the options do not fit.
-    @raise PluginError: when what the plugin builds is no scheduler.
+    @raise PluginError: when what the plugin builds is no scheduler, or does not keep the contract of one. Those that
+        do not come with lemmytx are put to the test, which takes some 10 ms.
     """
     plugin = plugins.get(name)
     if plugin is None:
         raise ValueError(f"no scheduler {name!r}; {_nearest(name, plugins)}")
     scheduler = plugin.build(dict(options))
     _verify(IScheduler, scheduler, _source(type(plugin)))
+    kind = type(scheduler)
+    if not kind.__module__.startswith("lemmytx."):
+        try:
+            check_scheduler(lambda: plugin.build(dict(options)), strict=False)
+        except AssertionError as error:
+            raise PluginError([(_source(kind), f"scheduler {name!r}: {error}")]) from error
     return scheduler
+
+
+def find_checks(folders: Sequence[str] = ()) -> dict[str, IHealthCheckPlugin]:
+    """
+    All health checks there are, by name.
+
+    @param folders: see L{find}.
+    @raise PluginError: see L{find}.
+    """
+    return find(IHealthCheckPlugin, folders)
+
+
+def build_check(plugins: Mapping[str, IHealthCheckPlugin], name: str, options: Mapping[str, object]) -> IHealthCheck:
+    """
+    A health check as the configuration wants it.
+
+    @param plugins: what L{find_checks} found.
+    @raise ValueError: with a text for the user, when there is no such check or the options do not fit.
+    @raise PluginError: when what the plugin builds is no health check.
+    """
+    plugin = plugins.get(name)
+    if plugin is None:
+        raise ValueError(f"no health check {name!r}; {_nearest(name, plugins)}")
+    check = plugin.build(dict(options))
+    _verify(IHealthCheck, check, _source(type(plugin)))
+    return check
+
+
+def find_classifiers(folders: Sequence[str] = ()) -> dict[str, IClassifierPlugin]:
+    """
+    All classifiers there are, by name. None comes with lemmytx.
+
+    @param folders: see L{find}.
+    @raise PluginError: see L{find}.
+    """
+    return find(IClassifierPlugin, folders)
+
+
+def build_classifier(plugins: Mapping[str, IClassifierPlugin], name: str, options: Mapping[str, object]) -> IClassifier:
+    """
+    A classifier as the configuration wants it.
+
+    @param plugins: what L{find_classifiers} found.
+    @raise ValueError: with a text for the user, when there is no such classifier or the options do not fit.
+    @raise PluginError: when what the plugin builds is no classifier.
+    """
+    plugin = plugins.get(name)
+    if plugin is None:
+        there = _nearest(name, plugins) if plugins else "there are none"
+        raise ValueError(f"no classifier {name!r}; {there}")
+    classifier = plugin.build(dict(options))
+    _verify(IClassifier, classifier, _source(type(plugin)))
+    return classifier
+
+
+def unfit(check: Any, name: str, protocol: str) -> str | None:
+    """
+    @return: why a health check is nothing for backends that speak so; L{None}: it is.
+    """
+    protocols: Sequence[str] = getattr(check, "protocols", ())
+    if not protocols or protocol in protocols:
+        return None
+    return f"the health check {name!r} is for {', '.join(protocols)} backends, not for {protocol}"
 
 
 def find(interface: type[_Plugin], folders: Sequence[str] = ()) -> dict[str, _Plugin]:

@@ -26,10 +26,12 @@ from twisted.logger import Logger
 
 from lemmytx import model
 from lemmytx.assemble import CannotStart, Plan
+from lemmytx.checks.rounds import Rounds
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.located import Located
 from lemmytx.cluster.shares import portion
 from lemmytx.cluster.traffic import Traffic
+from lemmytx.config.advice import advice
 from lemmytx.net.log_file import LogFile
 from lemmytx.net.network import Network
 from lemmytx.net.sockets import CannotListen, adopt
@@ -39,7 +41,7 @@ from lemmytx.net.turns import Turns
 from lemmytx.proxy.access_log import appender, rejection_formatter
 from lemmytx.proxy.listener import Connections, Listener
 from lemmytx.proxy.resource import ReverseProxyResource
-from lemmytx.proxy.snapshot import Snapshot, counters, take
+from lemmytx.proxy.snapshot import Snapshot, counters, take, traffics
 from lemmytx.proxy.statistics import Recent
 
 log = Logger(namespace="lemmytx")
@@ -121,7 +123,13 @@ class Serving:
         self.ticker = Ticker(reactor, time.monotonic)
         self.resource: ReverseProxyResource | None = None
         self.connections = Connections(0, turns)
-        self.recent = Recent(lambda: [] if self.resource is None else counters(self.resource), reactor)
+        self.recent = Recent(
+            lambda: [] if self.resource is None else counters(self.resource),
+            reactor,
+            lambda: traffics(self.resource),
+            self.ticker.seconds,
+        )
+        self._rounds = Rounds(reactor)
         self.configuration = model.Configuration()
         self.secret = os.urandom(48)
         self._files = task.LoopingCall(self._look_at_files)
@@ -216,6 +224,7 @@ class Serving:
             if located is not None:
                 located.stop()
         self._located.update(prepared.located)
+        self._rounds.follow(prepared.plan.clusters.values(), (self._number or 0, workers(new)))
         self._take_log(old, new)
         self._fit(new.limits.connections)
         wanted = {settings.endpoint: settings for settings in new.listeners}
@@ -254,6 +263,7 @@ class Serving:
         for name, cluster in prepared.plan.clusters.items():
             ways = {backend.way.tls for backend in cluster.backends if backend.way.tls is not None}
             said.extend((f"cluster {name}", warning) for tls in ways for warning in tls.warnings())
+        said.extend(advice(prepared.plan.configuration))
         for what, warning in said:
             log.warn("{what}: {about}", what=what, about=warning)
 
@@ -356,6 +366,8 @@ class Serving:
             for backend in () if cluster is None else cluster.backends:
                 if backend.capacity and backend.name in room:
                     backend.room = room[backend.name]
+            if cluster is not None:
+                cluster.changed()
 
     def reopen_logs(self) -> None:
         """Log files were moved away: write to new ones."""
@@ -400,6 +412,7 @@ class Serving:
                 call.cancel()
         for located in self._located.values():
             located.stop()
+        self._rounds.stop()
         if self.resource is not None:
             for cluster in self.resource.clusters.values():
                 for backend in cluster.backends:

@@ -26,7 +26,7 @@ from zope.interface import implementer
 from lemmytx import __version__, commands
 from lemmytx.assemble import CannotStart
 from lemmytx.net.turns import Board, Turns
-from lemmytx.proxy.snapshot import pieces
+from lemmytx.proxy.pieces import pieces
 from lemmytx.serving import Prepared, Serving
 
 log = Logger(namespace="lemmytx.worker")

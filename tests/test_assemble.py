@@ -11,6 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx import config, model
 from lemmytx.assemble import CannotStart, Plan
+from lemmytx.cluster.breaker import BreakerRules
+from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.net.ticker import Ticker
 
@@ -99,6 +101,16 @@ class PlanTests(SynchronousTestCase):
         self.plan(FIRST.replace("round_robin", "lemmy")).commit(self.resource, self.removed)
         self.assertIsNot(web.scheduler, before)
 
+    def test_slowStart(self) -> None:
+        """With a slow start a backend that a reload adds begins with a tenth of its weight; without, with all of it."""
+        web = self.resource.clusters["web"]
+        self.plan(SECOND).commit(self.resource, self.removed)
+        self.assertEqual([backend.weight for backend in web.backends], [1, 5])
+        third = SECOND.replace("10.0.0.3", "10.0.0.4").replace("round_robin,", "round_robin, slow_start: 1m,")
+        self.plan(third).commit(self.resource, self.removed)
+        self.assertEqual(web.rules.slow_start, 60.0)
+        self.assertEqual([(backend.weight, backend.warmth) for backend in web.backends], [(0.1, 0.1), (5, 1.0)])
+
     def test_unchanged(self) -> None:
         """A cluster whose settings are the same is not touched at all."""
         web = self.resource.clusters["web"]
@@ -106,6 +118,53 @@ class PlanTests(SynchronousTestCase):
         self.plan(FIRST).commit(self.resource, self.removed)
         self.assertIs(web.backends, backends)
         self.assertIs(web.rules, rules)
+
+    def test_stand_ins(self) -> None:
+        """Clusters know those that stand in for them, also when only these have changed; until the settings go."""
+        text = """\
+            clusters:
+              web: {backends: ["http://10.0.0.1"], failover: spare, circuit_breaker: {fallback: old}}
+              spare: {backends: ["http://10.0.0.2"]}
+              old: {backends: ["http://10.0.0.9"]}
+        """
+        self.plan(text).commit(self.resource, self.removed)
+        clusters = dict(self.resource.clusters)
+        web = clusters["web"]
+        self.assertEqual((web.failover, web.fallback), (clusters["spare"], clusters["old"]))
+        self.first = read(text)
+        renamed = text.replace("spare", "other")
+        plan = self.plan(renamed)
+        self.assertIs(web.failover, clusters["spare"])
+        plan.commit(self.resource, self.removed)
+        self.assertIs(web.failover, self.resource.clusters["other"])
+        self.first = read(renamed)
+        self.plan(FIRST).commit(self.resource, self.removed)
+        self.assertEqual((web.failover, web.fallback, web.breaker), (None, None, None))
+
+    def test_second_chances(self) -> None:
+        """What the file says of retries, hedges and the circuit breaker are the cluster's rules."""
+        self.plan(
+            """\
+            clusters:
+              web:
+                backends: ["http://10.0.0.1"]
+                retry: {budget: 30%, budget_at_least: 7, try_timeout: 250ms, backoff: {}}
+                hedge: {quantile: 0%, most: 2}
+                circuit_breaker: {errors: 0%, latency: {quantile: 90%}, open_for: 7}
+              old:
+                backends: []
+                hedge: {}
+                circuit_breaker: {}
+            """
+        ).commit(self.resource, self.removed)
+        web, old = (self.resource.clusters[name].rules for name in ("web", "old"))
+        self.assertEqual((web.budget, web.budget_at_least, web.try_timeout), (0.3, 7, 0.25))
+        self.assertEqual((web.backoff, web.hedge), ((0.025, 1.0), HedgeRules(None, 0.05, 2)))
+        assert web.breaker is not None
+        self.assertApproximates(web.breaker.slow, 0.1, 1e-9)
+        self.assertEqual(web.breaker._replace(slow=0.1), BreakerRules(None, 0.1, 2.0, 20, 10.0, 7.0, 3, 503))
+        self.assertEqual((old.budget, old.budget_at_least, old.try_timeout, old.backoff), (0.2, 3, 0.0, None))
+        self.assertEqual((old.hedge, old.breaker), (HedgeRules(), BreakerRules()))
 
     def test_portion(self) -> None:
         """Where there are several processes, each has its part of a capacity."""

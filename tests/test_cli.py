@@ -59,7 +59,34 @@ class CheckTests(SynchronousTestCase):
             ("lemmy", "2 listeners, 2 vhosts, 2 clusters, 4 backends"),
         ):
             file = str(ROOT / "conf" / f"{name}.yaml")
-            self.assertEqual((0, f"{file}: OK ({summary})\n", ""), lemmy("check", "--config", file))
+            warning = f"{file}: warning: clusters.web.sticky: has no 'secret', " if name == "lemmy" else ""
+            code, out, err = lemmy("check", "--config", file)
+            self.assertEqual((0, f"{file}: OK ({summary})\n", warning), (code, out, err[: len(warning or err)]))
+
+    def test_warnings(self) -> None:
+        """What is right and seldom meant is told beside the outcome, which stays OK."""
+        file = self.file("""\
+listeners: [{endpoint: "tcp:8080"}]
+vhosts:
+  - {hosts: [a.example], routes: [{path: "/api/*", cluster: api}, {path: "/b/*", cluster: b}, {cluster: web}]}
+  - {hosts: [b.example], cluster: other}
+clusters:
+  web: {backends: [], sticky: {cookie: a}}
+  api: {backends: [], sticky: {cookie: a, secret: 0123456789abcdef}}
+  b: {backends: [], sticky: {cookie: a, path: /b, secrets: [0123456789abcdef]}}
+  other: {backends: [], sticky: {header: X-Bound, secret: 0123456789abcdef}}
+""")
+        code, out, err = lemmy("check", "--config", file)
+        self.assertEqual((0, f"{file}: OK (1 listener, 2 vhosts, 4 clusters, 0 backends)\n"), (code, out))
+        self.assertEqual(
+            [
+                f"{file}: warning: clusters.web.sticky: has no 'secret', so clients are bound until this program ends, "
+                "and to no other instance's backends",
+                f"{file}: warning: clusters.web.sticky: vhost 'a.example' leads to this cluster and to 'api', and both "
+                "have the cookie 'a' for '/': each would replace the other's; give them different names",
+            ],
+            err.splitlines(),
+        )
 
     def test_everything_at_once(self) -> None:
         """Typos, endpoints and schedulers are all told in one go, in the order of the lines; exit code 1."""

@@ -18,7 +18,15 @@ from zope.interface.verify import verifyObject
 import twisted.plugins
 from lemmytx.balance.lemmy import Lemmy
 from lemmytx.interfaces import ICandidate, IRequest, IScheduler, ISchedulerPlugin
-from lemmytx.plugin import PluginError, Scheduler, build_scheduler, find, find_schedulers
+from lemmytx.plugin import (
+    PluginError,
+    Scheduler,
+    build_check,
+    build_scheduler,
+    find,
+    find_checks,
+    find_schedulers,
+)
 from lemmytx.testing import Candidate, Request, check_scheduler
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "writing-a-plugin.md"
@@ -421,12 +429,28 @@ class DocumentTests(FolderTestCase):
 
     def test_trying(self) -> None:
         """The lines on the page that try it run as they are written there."""
-        plugin, trying = self.blocks()
+        names = self.tried("overflow", "check_scheduler(")
+        self.assertEqual(names["second"].__class__, Candidate)
+
+    def test_healthCheck(self) -> None:
+        """The health check on the page is found and does what the page says, in under 25 lines of code."""
+        source = next(block for block in self.blocks() if "@implementer(IHealthCheck)" in block)
+        self.assertLess(len([line for line in source.splitlines() if line.strip()]), 25)
+        plugins = find_checks([self.folder(redis=source)])
+        self.assertEqual("Redis", type(build_check(plugins, "redis", {"master": True})).__name__)
+        self.assertEqual("it is no master", getattr(self.tried("redis", "checked(")["outcome"], "reason", None))
+
+    def tried(self, name: str, how: str) -> dict[str, object]:
+        """What there is after the block that tries a plugin, with C{how} in it, has run beside the plugin."""
+        plugin = next(block for block in self.blocks() if f'"{name}", {name.title()})' in block)
+        trying = next(block for block in self.blocks() if f"plugins.{name}" in block and how in block)
         root = self.folder()
         os.makedirs(os.path.join(root, "plugins"))
-        Path(root, "plugins", "overflow.py").write_text(plugin, encoding="utf-8")
+        Path(root, "plugins", f"{name}.py").write_text(plugin, encoding="utf-8")
         sys.path.insert(0, os.path.abspath(root))
         self.addCleanup(sys.path.remove, os.path.abspath(root))
+        for module in [module for module in sys.modules if module.partition(".")[0] == "plugins"]:
+            del sys.modules[module]
         names: dict[str, object] = {}
         exec(compile(trying, "writing-a-plugin.md", "exec"), names)
-        self.assertEqual(names["second"].__class__, Candidate)
+        return names

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from twisted.internet.defer import succeed
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from lemmytx.interfaces import ICandidate, IRequest, IScheduler
+from lemmytx.balance.least_connections import LeastConnections
+from lemmytx.balance.response_time import ResponseTime
+from lemmytx.balance.round_robin import RoundRobin
+from lemmytx.interfaces import ICandidate, IFollowingScheduler, IRequest, IScheduler
 from lemmytx.testing import Candidate, Request, check_scheduler
 
 Choice = Callable[["Bad", tuple[ICandidate, ...], IRequest], object]
@@ -128,6 +133,66 @@ class CheckSchedulerTests(SynchronousTestCase):
         """Whoever does not look at weights chooses a backend of weight 0 although there are others."""
         text = self.found(building(lambda self, candidates, request: candidates[0]))
         self.assertIn("only when there is nothing else", text)
+
+
+class MoreInterfacesTests(SynchronousTestCase):
+    """L{check_scheduler} and what a scheduler may do besides"""
+
+    def found(self, base: type[Any], **methods: object) -> str:
+        """What is found of one that is right but for these."""
+        return str(self.assertRaises(AssertionError, check_scheduler, type("Wrong", (base,), methods)))
+
+    def test_good(self) -> None:
+        """Those that come with lemmytx and do all of it pass."""
+        check_scheduler(LeastConnections)
+        check_scheduler(ResponseTime)
+
+    def test_incomplete(self) -> None:
+        """Whoever says that it follows, and lacks a method for it, is told which."""
+
+        @implementer(IFollowingScheduler)
+        class Half(Bad):
+            counts = False
+
+        text = str(self.assertRaises(AssertionError, check_scheduler, Half))
+        self.assertIn("no IFollowingScheduler", text)
+        self.assertIn("admit", text)
+
+    def test_previews(self) -> None:
+        """A preview that is not what comes, or that raises, is reported."""
+        self.assertIn("preview says", self.found(RoundRobin, preview=lambda self, candidates, request: candidates[-1]))
+        self.assertIn("preview raises", self.found(RoundRobin, preview=lambda self, candidates, request: 1 // 0))
+
+    def test_previewThatChooses(self) -> None:
+        """So is one that has its effect on the choice."""
+        self.assertIn("preview says", self.found(RoundRobin, preview=RoundRobin.choose))
+
+    def test_withdrawn(self) -> None:
+        """Whoever picks one that was withdrawn is told."""
+        text = self.found(LeastConnections, withdraw=lambda self, backend: None)
+        self.assertIn("When it follows", text)
+        self.assertIn("none of the candidates", text)
+
+    def test_answers(self) -> None:
+        """Whoever raises at an answer, or takes from its head what is the client's, is told."""
+
+        def spoil(self: object, backend: object, seconds: float, head: Any, now: float) -> None:
+            head.block = head.block[:-6]
+
+        self.assertIn("answered raises", self.found(ResponseTime, answered=lambda self, *arguments: 1 // 0))
+        self.assertIn("answered makes", self.found(ResponseTime, answered=spoil))
+
+    def test_exits(self) -> None:
+        """One that wants to end the process does not end the check."""
+        self.assertIn("raises SystemExit(3)", self.found(RoundRobin, choose=lambda self, *arguments: sys.exit(3)))
+
+    def test_weightsAtTheStart(self) -> None:
+        """What is checked of plugins at the start leaves out the rule about weights of 0, and nothing else."""
+        first = building(lambda self, candidates, request: candidates[0])
+        check_scheduler(first, strict=False)
+        self.assertRaises(AssertionError, check_scheduler, first)
+        other = building(lambda self, candidates, request: self.members[0])
+        self.assertRaises(AssertionError, check_scheduler, other, strict=False)
 
 
 class DoubleTests(SynchronousTestCase):

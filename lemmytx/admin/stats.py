@@ -1,9 +1,12 @@
 """
 The statistics, with the names that Lemmy gave them.
 
-C{count} and C{status_code_count} are of the last minute (L{lemmytx.proxy.statistics}); all that begins with C{total} or
-C{average} is since the start. They are collected when somebody asks (L{lemmytx.proxy.snapshot}). With ten thousand
-vhosts that takes two tenths of a second, so it is done in slices with the reactor's other work in between.
+C{count} and C{status_code_count} are of the last minute (L{lemmytx.proxy.statistics}), C{requests_per_sec} of what its
+names say, C{response_time_sec} of the last five minutes; all that begins with C{total} or C{average} is since the
+start. What each of them means stands in docs/statistics.md.
+
+They are collected when somebody asks (L{lemmytx.proxy.snapshot}). With ten thousand vhosts that takes two tenths of a
+second, so it is done in slices with the reactor's other work in between.
 """
 
 from __future__ import annotations
@@ -22,14 +25,43 @@ from twisted.web.http import Request
 
 from lemmytx import __version__
 from lemmytx.admin.answers import answer_text
-from lemmytx.cluster.traffic import Traffic
+from lemmytx.cluster.histogram import quantiles
+from lemmytx.cluster.traffic import PERIODS, Traffic
 from lemmytx.http1 import codec
 from lemmytx.interfaces import IInstance
-from lemmytx.proxy.snapshot import BackendFigures, Figures, Slices, Snapshot
+from lemmytx.proxy.figures import BackendFigures, BucketFigures, ClusterFigures, Figures, Lately, add_up
+from lemmytx.proxy.snapshot import Slices, Snapshot
+
+#: Which response times are told.
+_QUANTILES = {"median": 0.5, "p95": 0.95, "p99": 0.99}
+
+#: What the log says of a client that left; no status of HTTP.
+LEFT = 499
 
 
 def _statuses(statuses: dict[int, int]) -> dict[str, int]:
     return {str(status): statuses[status] for status in sorted(statuses)}
+
+
+def _classes(statuses: dict[int, int]) -> dict[str, int]:
+    """By their first digit. What ended without a status, or with one that is ours alone, is not among them: 0, 499."""
+    classes = {f"{digit}xx": 0 for digit in range(1, 6)}
+    for status, count in statuses.items():
+        name = f"{status // 100}xx"
+        if name in classes and status != LEFT:
+            classes[name] += count
+    return classes
+
+
+def _lately(lately: Lately) -> dict[str, Any]:
+    """How fast it was, and how much."""
+    times = quantiles(lately.times, _QUANTILES.values())
+    return {
+        "requests_per_sec": {f"{period}s": round(rate, 3) for period, rate in zip(PERIODS, lately.rates, strict=True)},
+        "response_time_sec": {
+            name: None if time is None else float(f"{time:.4g}") for name, time in zip(_QUANTILES, times, strict=True)
+        },
+    }
 
 
 def _totals(traffic: Traffic) -> dict[str, Any]:
@@ -39,6 +71,7 @@ def _totals(traffic: Traffic) -> dict[str, Any]:
     return {
         "total_count": traffic.count,
         "total_status_code_count": _statuses(traffic.statuses),
+        "total_status_classes": _classes(traffic.statuses),
         "total_response_time": str(timedelta(seconds=traffic.time)),
         "total_response_time_sec": round(traffic.time, 6),
         "average_response_time": str(timedelta(seconds=average)),
@@ -54,12 +87,20 @@ def _counted(figures: Figures) -> dict[str, Any]:
     return {
         "count": figures.count,
         "status_code_count": _statuses(figures.statuses),
+        **_lately(figures.lately),
         **_totals(figures.traffic),
     }
 
 
 def _backend(backend: BackendFigures) -> dict[str, Any]:
-    seen = {"healths": backend.healths} if sum(backend.healths.values()) > 1 else {}
+    seen: dict[str, Any] = {"healths": backend.healths} if sum(backend.healths.values()) > 1 else {}
+    if backend.since:
+        since = datetime.fromtimestamp(backend.since, UTC).isoformat(timespec="seconds")
+        seen |= {"health_since": since, "health_reason": backend.reason}
+    if backend.warmth < 1:
+        seen["warmth"] = round(backend.warmth, 3)
+    if backend.checks:
+        seen["checks"] = backend.checks
     return {
         "url": backend.url,
         "role": backend.role,
@@ -73,7 +114,68 @@ def _backend(backend: BackendFigures) -> dict[str, Any]:
         "connects": backend.connects,
         "reused": backend.reused,
         "failures": backend.failures,
+        "ejections": backend.ejections,
+        **_lately(backend.lately),
         **_totals(backend.traffic),
+    }
+
+
+class _Sum:
+    """
+    What the backends of a cluster have together, so far.
+    """
+
+    def __init__(self) -> None:
+        self.active = self.idle = self.connects = self.reused = self.ejections = 0
+        self.failures: dict[str, int] = {}
+        self.traffic = Traffic()
+        self.lately = Lately()
+
+    def add(self, backend: BackendFigures) -> None:
+        """One more."""
+        self.active += backend.active
+        self.idle += backend.idle
+        self.connects += backend.connects
+        self.reused += backend.reused
+        self.ejections += backend.ejections
+        add_up(self.failures, backend.failures)
+        self.traffic.add(backend.traffic)
+        self.lately.add(backend.lately)
+
+
+def _bucket(bucket: BucketFigures) -> dict[str, Any]:
+    return {
+        "rate": bucket.rate,
+        "ceil": bucket.ceil,
+        "active": bucket.active,
+        "queued": bucket.queued,
+        "queue_full": bucket.full,
+        "queue_timeouts": bucket.timeouts,
+        **_lately(bucket.lately),
+        **_totals(bucket.traffic),
+    }
+
+
+def _cluster(cluster: ClusterFigures, whole: _Sum) -> dict[str, Any]:
+    some: dict[str, Any] = {"breaker": cluster.breaker} if cluster.breaker else {}
+    if cluster.buckets:
+        some["buckets"] = {name: _bucket(bucket) for name, bucket in cluster.buckets.items()}
+    return {
+        "panicking": cluster.panicking,
+        **some,
+        "active": whole.active,
+        "queued": cluster.queued,
+        "retrying": cluster.retrying,
+        "idle": whole.idle,
+        "connects": whole.connects,
+        "reused": whole.reused,
+        "failures": whole.failures,
+        "ejections": whole.ejections,
+        "turned_away": cluster.turned_away,
+        "scheduler_failures": cluster.scheduler_failures,
+        **cluster.counts,
+        **_lately(whole.lately),
+        **_totals(whole.traffic),
     }
 
 
@@ -112,13 +214,15 @@ class Statistics:
         active = idle = 0
         for name, cluster in snapshot.clusters.items():
             backends = []
+            together = _Sum()
             for backend_name, backend in cluster.backends.items():
                 if slices.full():
                     await slices.turn()
-                active += backend.active
-                idle += backend.idle
+                together.add(backend)
                 backends.append(f"{json.dumps(backend_name)}: {json.dumps(_backend(backend))}")
-            rest = json.dumps({"retrying": cluster.retrying, "scheduler_failures": cluster.scheduler_failures})
+            active += together.active
+            idle += together.idle
+            rest = json.dumps(_cluster(cluster, together))
             clusters.append(f'{json.dumps(name)}: {rest[:-1]}, "backends": {{{", ".join(backends)}}}}}')
         facts = self._facts() | {
             "downstreams": snapshot.downstreams,

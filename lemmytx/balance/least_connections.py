@@ -11,29 +11,30 @@ from math import inf
 
 from zope.interface import implementer
 
-from lemmytx.balance.turns import Turns
-from lemmytx.interfaces import ICandidate, IRequest, IScheduler
+from lemmytx.balance.least import Least
+from lemmytx.interfaces import ICandidate, IFollowingScheduler, IPreviewingScheduler
 
 
-@implementer(IScheduler)
-class LeastConnections(Turns):
+@implementer(IFollowingScheduler, IPreviewingScheduler)
+class LeastConnections(Least):
     """The scheduler of clusters that do not name one."""
 
     __slots__ = ()
 
-    def choose(self, candidates: tuple[ICandidate, ...], request: IRequest) -> ICandidate:
-        """See L{IScheduler.choose}."""
-        if len(candidates) == 1:
-            return candidates[0]
-        if candidates is not self.seen:
-            self.offer(candidates)
+    def score(self, backend: ICandidate, weight: float) -> float:
+        """See L{Least.score}."""
+        # Equal fractions divide to equal floats, so ties are seen as ties.
+        load: float = (backend.active + 1) / weight
+        return load
+
+    def find(self) -> int:
+        """See L{Least.find}."""
         found = at = 0
         least = inf
         for backend, weight in self.order:
-            # Equal fractions divide to equal floats, so ties are seen as ties.
             load = (backend.active + 1) / weight
             if load < least:
                 least = load
                 found = at
             at += 1  # noqa: SIM113 - enumerate would cost a tuple per candidate
-        return self.pick(found)
+        return found

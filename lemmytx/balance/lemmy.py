@@ -13,21 +13,22 @@ be picked there is nothing to skip to, and such a choice neither counts as part 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from math import inf
 
 from zope.interface import implementer
 
-from lemmytx.balance.turns import Turns
-from lemmytx.interfaces import ICandidate, IRequest, IScheduler
+from lemmytx.balance.least import Least
+from lemmytx.interfaces import ICandidate, IFollowingScheduler, IPreviewingScheduler, IRequest
 
 
-@implementer(IScheduler)
-class Lemmy(Turns):
+@implementer(IFollowingScheduler, IPreviewingScheduler)
+class Lemmy(Least):
     """
     The scheduler of the proxy that this one is named after.
     """
 
-    __slots__ = ("_after", "_for", "_last", "_left", "_run")
+    __slots__ = ("_after", "_for", "_last", "_left", "_round", "_run")
 
     def __init__(self, round_robin_after: int = 100, round_robin_for: int | None = None) -> None:
         """
@@ -48,16 +49,36 @@ class Lemmy(Turns):
         self._run = 0
         #: How many requests still go round robin over the others.
         self._left = 0
+        #: Out of many: those that are admitted and have a weight, who was picked longest ago first.
+        self._round: OrderedDict[ICandidate, None] = OrderedDict()
 
     def update(self, backends: tuple[ICandidate, ...]) -> None:
-        """See L{IScheduler.update}."""
+        """See L{lemmytx.interfaces.IScheduler.update}."""
         super().update(backends)
         if self._last is not None and all(backend.name != self._last for backend in backends):
             self._last = None
             self._run = self._left = 0
+        self._round = OrderedDict()
+
+    def score(self, backend: ICandidate, weight: float) -> float:
+        """See L{Least.score}."""
+        score: float = backend.active / weight
+        return score
+
+    def find(self) -> int:
+        """See L{Least.find}."""
+        found = at = 0
+        least = inf
+        for backend, weight in self.order:
+            score = backend.active / weight
+            if score < least:
+                least = score
+                found = at
+            at += 1  # noqa: SIM113 - enumerate would cost a tuple per candidate
+        return found
 
     def choose(self, candidates: tuple[ICandidate, ...], request: IRequest) -> ICandidate:
-        """See L{IScheduler.choose}."""
+        """See L{lemmytx.interfaces.IScheduler.choose}."""
         if len(candidates) == 1:
             return candidates[0]
         if candidates is not self.seen:
@@ -66,16 +87,12 @@ class Lemmy(Turns):
         if len(order) == 1:
             return order[0][0]
         if self._left:
-            return self._other()
-        found = at = 0
-        least = inf
-        for backend, weight in order:
-            score = backend.active / weight
-            if score < least:
-                least = score
-                found = at
-            at += 1  # noqa: SIM113 - enumerate would cost a tuple per candidate
-        chosen = self.pick(found)
+            self._left -= 1
+            return self.take(1 if order[0][0].name == self._last else 0)
+        return self._by_score(self.take(self.find()))
+
+    def _by_score(self, chosen: ICandidate) -> ICandidate:
+        """Count the runs."""
         if chosen.name != self._last:
             self._last = chosen.name
             self._run = 0
@@ -85,7 +102,44 @@ class Lemmy(Turns):
             self._left = self._for
         return chosen
 
-    def _other(self) -> ICandidate:
-        """The one whose turn it is among those that are not to be skipped."""
+    def preview(self, candidates: tuple[ICandidate, ...], request: IRequest) -> ICandidate | None:
+        """See L{lemmytx.interfaces.IPreviewingScheduler.preview}."""
+        weighty = [backend for backend in candidates if backend.weight > 0] or list(candidates)
+        if not self._left or len(weighty) == 1:
+            return self.least(weighty)
+        others = [backend for backend in weighty if backend.name != self._last]
+        if self._round:
+            return next((backend for backend in self._round if backend in others), None)
+        return min(others, key=lambda backend: self.turn(backend.name))
+
+    # Many
+
+    def admit(self, backend: ICandidate) -> None:
+        """See L{lemmytx.interfaces.IFollowingScheduler.admit}."""
+        super().admit(backend)
+        if backend.weight > 0:
+            self._round[backend] = None
+
+    def withdraw(self, backend: ICandidate) -> None:
+        """See L{lemmytx.interfaces.IFollowingScheduler.withdraw}."""
+        super().withdraw(backend)
+        self._round.pop(backend, None)
+
+    def pick(self, request: IRequest) -> ICandidate:
+        """See L{lemmytx.interfaces.IFollowingScheduler.pick}."""
+        if len(self._round) < 2:
+            return super().pick(request)
+        if not self._left:
+            return self._by_score(super().pick(request))
         self._left -= 1
-        return self.pick(1 if self.order[0][0].name == self._last else 0)
+        turns = iter(self._round)
+        chosen = next(turns)
+        if chosen.name == self._last:
+            chosen = next(turns)
+        return self.end_turn(chosen)
+
+    def end_turn(self, backend: ICandidate) -> ICandidate:
+        """See L{Least.end_turn}."""
+        if backend in self._round:
+            self._round.move_to_end(backend)
+        return super().end_turn(backend)

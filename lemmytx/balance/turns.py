@@ -30,12 +30,14 @@ class Turns:
     @ivar seen: the tuple that C{order} was made for.
     """
 
-    __slots__ = ("_picked", "_tick", "order", "seen")
+    __slots__ = ("_picked", "_rank", "_tick", "order", "seen")
 
     def __init__(self) -> None:
-        self.order: list[tuple[ICandidate, int]] = []
+        self.order: list[tuple[ICandidate, float]] = []
         self.seen: tuple[ICandidate, ...] = ()
         self._picked: dict[str, int] = {}
+        #: Whose turn it is among those that were never picked: less than any tick, in the order of the configuration.
+        self._rank: dict[str, int] = {}
         self._tick = 0
 
     def update(self, backends: tuple[ICandidate, ...]) -> None:
@@ -43,6 +45,11 @@ class Turns:
         self.seen = ()
         names = {backend.name for backend in backends}
         self._picked = {name: tick for name, tick in self._picked.items() if name in names}
+        self._rank = {backend.name: at - len(backends) for at, backend in enumerate(backends)}
+
+    def turn(self, name: str) -> int:
+        """When its turn is, compared to others."""
+        return self._picked.get(name) or self._rank.get(name, 0)
 
     def offer(self, candidates: tuple[ICandidate, ...]) -> None:
         """Set C{order} for a tuple of candidates; called when it is not the one in C{seen}."""
@@ -50,17 +57,17 @@ class Turns:
         self.seen = candidates
         if known:
             return
-        picked = self._picked
-        order = [(candidate, candidate.weight) for candidate in candidates if candidate.weight > 0]
+        order: list[tuple[ICandidate, float]] = [
+            (candidate, candidate.weight) for candidate in candidates if candidate.weight > 0
+        ]
         if not order:
             order = [(candidate, 1) for candidate in candidates]
-        # Stable, so those that were never picked come first and in the order of the configuration.
-        order.sort(key=lambda pair: picked.get(pair[0].name, 0))
+        order.sort(key=lambda pair: self.turn(pair[0].name))
         self.order = order
 
-    def pick(self, at: int) -> ICandidate:
+    def take(self, at: int) -> ICandidate:
         """
-        Pick from C{order}: its turn is over.
+        Pick one from C{order}: its turn is over.
 
         @param at: its index there.
         """

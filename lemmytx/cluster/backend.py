@@ -7,6 +7,7 @@ least likely to have been timed out by the other side, and the oldest can run ou
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from twisted.internet.protocol import ClientFactory
 from zope.interface import implementer
 
 from lemmytx.addresses import Location
+from lemmytx.cluster.health import Checkup, Health
 from lemmytx.cluster.passive import Passive
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.cluster.way import PLAIN, Way
@@ -65,6 +67,9 @@ class Backend:
     @ivar url: as configured, for people.
     @ivar role: C{active}, C{backup} or C{standby} (semantics of each in L{lemmytx.cluster.cluster}).
     @ivar way: how it is spoken to.
+    @ivar weight: the one that is in force: what is configured, or what there is of it yet
+        (L{lemmytx.cluster.warming}). C{warmth} says how much of it that is.
+    @ivar full_weight: as configured.
     @ivar state: what an operator wants: C{ready}, C{drain}, C{disabled}.
     @ivar room: how many exchanges of this process it takes at one time, where it has a capacity: all of that, or this
         process's share.
@@ -73,11 +78,17 @@ class Backend:
     @ivar idle: upstreams without work, oldest first.
     @ivar connects: connections made, C{reused}: exchanges that found an idle one.
     @ivar failures: by kind, since the start.
+    @ivar freed: called when an exchange has left it; the queue of its cluster sets this while somebody waits.
+    @ivar checkup: how it is checked, C{checked}: what came of it; L{None}: it is not. Whoever checks it tells both
+        C{checked} and, by C{changed}, the cluster.
+    @ivar ejections: how often requests that failed have put it out, since the start.
+    @ivar ejection: when it was ejected for the last time (seconds since 1970), and why.
     """
 
     __slots__ = (
-        "active", "addresses", "capacity", "changed", "connects", "failures", "idle", "location", "name", "network",
-        "passive", "pool", "reused", "role", "room", "state", "traffic", "url", "way", "weight",
+        "active", "addresses", "capacity", "changed", "checked", "checkup", "connects", "ejection", "ejections",
+        "failures", "freed", "full_weight", "idle", "location", "name", "network", "passive", "pool", "reused", "role",
+        "room", "state", "suspected", "traffic", "url", "warmth", "watch", "way", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -99,7 +110,9 @@ class Backend:
         self.network = network
         self.passive = passive
         self.pool = pool
-        self.weight = weight
+        self.weight: float = weight
+        self.full_weight: float = weight
+        self.warmth = 1.0
         self.capacity = self.room = capacity
         self.role = role
         self.way = way
@@ -111,8 +124,17 @@ class Backend:
         self.connects = 0
         self.reused = 0
         self.failures: dict[str, int] = {}
+        self.ejections = 0
+        self.freed: Callable[[], None] | None = None
+        self.checkup: Checkup | None = None
+        self.checked: Health | None = None
+        self.ejection = 0.0, ""
+        #: Called when a request has failed by its fault, with the reason. Whoever checks it sets this, if he minds.
+        self.suspected: Callable[[str], None] | None = None
         #: Called when something changed that decides whether it can be chosen. The cluster sets it.
         self.changed: Callable[[], None] = _nothing
+        #: Called when C{active} has changed, if anyone wants to know. The cluster sets it.
+        self.watch: Callable[[Backend], None] | None = None
 
     @property
     def authority(self) -> bytes:
@@ -121,10 +143,30 @@ class Backend:
 
     @property
     def health(self) -> str:
-        """For people: C{up}, C{ejected}, or C{unknown} while its name has no address."""
-        if self.passive.ejected:
-            return "ejected"
-        return "up" if self.located else "unknown"
+        """For people: C{unknown} while its name has no address; what checks say of it, as L{Health} has it, or C{up}
+        where there are none; C{ejected} when they see nothing wrong and requests do."""
+        return self._told()[0]
+
+    @property
+    def told(self) -> tuple[float, str]:
+        """Since when its health is as it is (seconds since 1970), and why; 0 and no reason where there is none."""
+        return self._told()[1:]
+
+    def _told(self) -> tuple[str, float, str]:
+        checked, ejected = self.checked, self.passive.ejected
+        if not self.located:
+            return "unknown", 0.0, ""
+        if ejected and (checked is None or checked.available):
+            return "ejected", *self.ejection
+        if checked is None:
+            return "up", 0.0, ""
+        return checked.state, checked.since, checked.reason
+
+    def well(self, now: float) -> bool:
+        """Whether its health lets requests go to it; on trial is well enough."""
+        return (self.checked is None or self.checked.available) and (
+            not self.passive.ejected or self.passive.until <= now
+        )
 
     @property
     def located(self) -> bool:
@@ -139,6 +181,11 @@ class Backend:
             self.close_idle()
         self.changed()
 
+    def check_by(self, checkup: Checkup) -> None:
+        """It is going to be checked. Called before it is at work."""
+        self.checkup = checkup
+        self.checked = Health(checkup.rise, checkup.fall, checkup.up, time.time)
+
     def configure(self, other: Backend) -> None:
         """
         Take the settings of another object for the same address, and keep everything that is known. The cluster is to
@@ -146,7 +193,8 @@ class Backend:
         """
         self.name = other.name
         self.url = other.url
-        self.weight = other.weight
+        self.full_weight = other.weight  # a new object's, so all of it
+        self.warm(self.warmth)
         if self.capacity != other.capacity:
             self.capacity, self.room = other.capacity, other.room
         self.role = other.role
@@ -157,10 +205,31 @@ class Backend:
             self.close_idle()
         passive = other.passive
         self.passive.configure(passive.max_fails, passive.fail_window, passive.retry_interval)
+        self._configure_checks(other)
+
+    def _configure_checks(self, other: Backend) -> None:
+        """Checks that begin at a backend that has been at work begin with what it is: up."""
+        self.checkup = checkup = other.checkup
+        if checkup is None:
+            self.checked = None
+        elif self.checked is None:
+            self.checked = Health(checkup.rise, checkup.fall, True, time.time)
+        else:
+            self.checked.configure(checkup.rise, checkup.fall)
+
+    def warm(self, warmth: float) -> None:
+        """
+        So much of its weight is in force. Schedulers are to be told after that.
+
+        @param warmth: above 0; 1 is all of it.
+        """
+        self.warmth = warmth
+        self.weight = self.full_weight if warmth >= 1 else self.full_weight * warmth
 
     def retire(self) -> None:
         """It is in no cluster any more: what runs on it comes to its end, and no connection is kept after that."""
         self.changed = _nothing
+        self.watch = None
         self.pool = Pool(0)
         self.close_idle()
 
@@ -172,10 +241,18 @@ class Backend:
             is counted as active until L{release} or L{leave}.
         """
         self.active += 1
+        if self.watch is not None:
+            self.watch(self)
         if self.idle:
             self.reused += 1
             return self.idle.pop()
         return None
+
+    def occupy(self) -> None:
+        """Something else than an exchange takes a place, until L{leave}."""
+        self.active += 1
+        if self.watch is not None:
+            self.watch(self)
 
     def release(self, upstream: Pooled, now: float) -> None:
         """
@@ -184,6 +261,8 @@ class Backend:
         @param now: the time on the upstream's ticker.
         """
         self.active -= 1
+        if self.watch is not None:
+            self.watch(self)
         pool = self.pool
         if len(self.idle) < pool.limit and (not pool.requests or upstream.served < pool.requests):
             self.idle.append(upstream)
@@ -192,10 +271,16 @@ class Backend:
                 upstream.ticker.watch(upstream)
         else:
             upstream.close()
+        if self.freed is not None:
+            self.freed()
 
     def leave(self) -> None:
         """An exchange ended, or went elsewhere, and there is no upstream to keep."""
         self.active -= 1
+        if self.watch is not None:
+            self.watch(self)
+        if self.freed is not None:
+            self.freed()
 
     def lost(self, upstream: Pooled) -> None:
         """An idle upstream was closed by the other side, or by its own timeout."""

@@ -3,8 +3,9 @@ A cluster: backends that can stand in for each other, and the rules by which one
 
 The scheduler is offered candidates that are left after everything else was looked at: administrative state, a known
 address, passive health, role, capacity, what this exchange has tried. As long as nothing of that depends on the single
-request (no capacities, nobody ejected, no retry) the candidates are one tuple that changes only when a state does, and
-a choice is one call of the scheduler.
+request (no capacities, nobody on trial, no retry) the candidates are one tuple that changes only when a state does, and
+a choice is one call of the scheduler. Where there are many backends, and a scheduler that can, it is one call in any
+case (L{lemmytx.cluster.followed}).
 
 Roles decide in this order:
 
@@ -15,6 +16,7 @@ Roles decide in this order:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
@@ -22,8 +24,22 @@ from typing import Any
 from twisted.logger import Logger
 
 from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.breaker import CLOSED, OPEN, Breaker, BreakerRules
+from lemmytx.cluster.explain import Explanation, explain
+from lemmytx.cluster.followed import FEW, Followed
+from lemmytx.cluster.health import printable
+from lemmytx.cluster.hedging import Delay, HedgeRules
 from lemmytx.cluster.passive import most_ejected
-from lemmytx.interfaces import IScheduler
+from lemmytx.cluster.queue import Queue, QueueRules
+from lemmytx.cluster.sticky import Sticky
+from lemmytx.cluster.warming import Warming
+from lemmytx.interfaces import IFollowingScheduler, IObservingScheduler, IScheduler
+from lemmytx.message import ResponseHead
+
+#: At least so many retries may run at one time in a cluster, and at most this share of its active exchanges
+#: (Envoy's retry budget): retries must not turn a slow backend into a flood on the others.
+RETRIES_AT_LEAST = 3
+RETRY_SHARE = 0.2
 
 
 class Rules:
@@ -40,11 +56,22 @@ class Rules:
     @ivar write: seconds that a backend may refuse to take more of a request.
     @ivar own_host: whether the backend gets its own name as Host instead of the client's.
     @ivar max_ejected: the share of the backends that may be out passively at one time, 0 to 1.
+    @ivar queue: how requests wait that nobody can take now; L{None}: they do not.
+    @ivar sticky: what binds clients to backends; L{None}: they are not bound.
+    @ivar slow_start: seconds until a backend that comes back has all of its weight; 0 = at once.
+    @ivar panic: when less than this share of the backends is up, their health is ignored; 0 to 1, 0: never.
+    @ivar budget: the share of the active exchanges that may be retries, 0 to 1; C{budget_at_least}: so many always may.
+    @ivar try_timeout: seconds until the head of a response after which another backend is tried; 0 = that is C{read}'s.
+    @ivar backoff: seconds, of the first pause before all backends are tried anew, and of the longest; L{None}: none is
+        tried twice.
+    @ivar hedge: when a second request is sent beside one that takes long; L{None}: never.
+    @ivar breaker: when the whole cluster is left alone for a while; L{None}: never.
     """
 
     __slots__ = (
-        "attempts", "connect", "fail_on", "max_ejected", "non_idempotent", "own_host", "read", "replay", "retry_on",
-        "write",
+        "attempts", "backoff", "breaker", "budget", "budget_at_least", "connect", "fail_on", "hedge", "max_ejected",
+        "non_idempotent", "own_host", "panic", "queue", "read", "replay", "retry_on", "slow_start", "sticky",
+        "try_timeout", "write",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +86,16 @@ class Rules:
         write: float = 8.0,
         own_host: bool = False,
         max_ejected: float = 0.5,
+        panic: float = 0.0,
+        slow_start: float = 0.0,
+        queue: QueueRules | None = None,
+        sticky: Sticky | None = None,
+        budget: float = RETRY_SHARE,
+        budget_at_least: int = RETRIES_AT_LEAST,
+        try_timeout: float = 0.0,
+        backoff: tuple[float, float] | None = None,
+        hedge: HedgeRules | None = None,
+        breaker: BreakerRules | None = None,
     ) -> None:
         self.attempts = attempts
         self.replay = replay
@@ -70,12 +107,16 @@ class Rules:
         self.write = write
         self.own_host = own_host
         self.max_ejected = max_ejected
-
-
-#: At least so many retries may run at one time in a cluster, and at most this share of its active exchanges
-#: (Envoy's retry budget): retries must not turn a slow backend into a flood on the others.
-RETRIES_AT_LEAST = 3
-RETRY_SHARE = 0.2
+        self.panic = panic
+        self.slow_start = slow_start
+        self.queue = queue
+        self.sticky = sticky
+        self.budget = budget
+        self.budget_at_least = budget_at_least
+        self.try_timeout = try_timeout
+        self.backoff = backoff
+        self.hedge = hedge
+        self.breaker = breaker
 
 
 class Cluster:
@@ -83,13 +124,29 @@ class Cluster:
     Interchangeable backends.
 
     @ivar candidates: the active backends that are available, whether full or not; in the order of the configuration.
-    @ivar retrying: retries under way.
+    @ivar queue: where requests wait that nobody can take now, and the buckets; L{None} where none ever did.
+    @ivar gate: the queue while it is to be asked for a backend instead of us; L{None} while nobody waits and there are
+        no buckets.
+    @ivar panicking: whether so few backends are up that their health is ignored.
+    @ivar observer: takes the answers of backends, for a scheduler that learns from them: backend, seconds, head and
+        time, as L{IObservingScheduler.answered} has them; L{None} where nobody wants to know.
+    @ivar breaker: the circuit breaker, C{fallback}: where requests go that it turns away; L{None}: there is none.
+    @ivar failover: where requests go while no backend is up; L{None}: nowhere.
+    @ivar hedge: when a second request is sent beside one that takes long; L{None}: never.
+    @ivar retrying: retries under way, hedges included.
+    @ivar retries: how many there were, C{retries_refused}: for how many the budget had no room, C{hedges}: requests
+        that were sent beside others, C{hedge_wins}: those that were answered first, C{failovers}: requests that went to
+        C{failover}; all since the start.
     @ivar scheduler_failures: how often the scheduler raised or returned what was not offered.
+    @ivar turned_away: requests that no backend could take, by the reason: C{overloaded}, C{no_backend}, C{queue_full},
+        C{timeout_queue}.
     """
 
     __slots__ = (
-        "_guarded", "_log", "_recheck_at", "_seconds", "_turn", "_warned", "backends", "candidates", "name",
-        "retrying", "rules", "scheduler", "scheduler_failures",
+        "_begun", "_followed", "_guarded", "_known", "_log", "_recheck_at", "_seconds", "_turn", "_warming", "_warned",
+        "backends", "breaker", "candidates", "failover", "failovers", "fallback", "gate", "hedge", "hedge_wins",
+        "hedges", "name", "observer", "panicking", "queue", "retries", "retries_refused", "retrying", "rules",
+        "scheduler", "scheduler_failures", "turned_away",
     )  # fmt: skip
 
     def __init__(
@@ -107,15 +164,30 @@ class Cluster:
         """
         self.name = name
         self.candidates: tuple[Backend, ...] = ()
+        self.gate: Queue | None = None
+        self.queue: Queue | None = None
+        self.panicking = False
+        self.observer: Callable[[Backend, float, ResponseHead, float], None] | None = None
+        self.breaker: Breaker | None = None
+        self.failover: Cluster | None = None
+        self.fallback: Cluster | None = None
+        self.hedge: Delay | None = None
+        self.failovers = self.hedges = self.hedge_wins = self.retries = self.retries_refused = 0
         self.retrying = 0
         self.scheduler_failures = 0
+        self.turned_away: dict[str, int] = {}
         self._seconds = seconds
         self._log = log or Logger(namespace="lemmytx.cluster")
+        self._begun = False
+        self._followed: Followed | None = None
         self._guarded = False
+        self._known: frozenset[Backend] = frozenset()
         self._recheck_at = inf
         self._turn = 0
+        self._warming = Warming()
         self._warned = False
         self.backends: tuple[Backend, ...] = ()
+        self.scheduler = scheduler
         self.configure(backends, scheduler, rules)
 
     def configure(self, backends: Sequence[Backend], scheduler: IScheduler, rules: Rules) -> None:
@@ -126,26 +198,69 @@ class Cluster:
         @param backends: those that stay are the same objects, with all that is known of them.
         @param scheduler: the present one, or another.
         """
-        for backend in self.backends:
-            if backend not in backends:
-                backend.retire()
+        present, members = set(self.backends), set(backends)
+        for backend in present - members:
+            backend.retire()
+        if self._begun:
+            for backend in members - present:
+                self._warming.added(backend)
+        self._begun = True
+        self._warming.keep(members)
         self.backends = tuple(backends)
         self.rules = rules
-        if scheduler is not getattr(self, "scheduler", None):
+        if scheduler is not self.scheduler:
             self.scheduler = scheduler
             self._warned = False
+        self.observer = self._observe if IObservingScheduler.providedBy(scheduler) else None
+        following: Any = scheduler if len(members) > FEW and IFollowingScheduler.providedBy(scheduler) else None
+        self._followed = None if following is None else Followed(following, self._seconds, self._failed)
+        if self.queue is not None:
+            self.queue.configure(rules.queue or QueueRules(limit=0, on_unavailable=False))
+        elif rules.queue is not None:
+            self.queue = Queue(self, rules.queue)
+        self._configure_second_chances(rules)
         for backend in self.backends:
             backend.changed = self.changed
+            backend.watch = None
+        self._update()
+        self.changed()
+
+    def _configure_second_chances(self, rules: Rules) -> None:
+        """What stays the same object keeps what it knows."""
+        if rules.breaker is None:
+            self.breaker = None
+        elif self.breaker is None:
+            self.breaker = Breaker(rules.breaker, self._breaker_changed)
+        else:
+            self.breaker.configure(rules.breaker)
+        if rules.hedge is None:
+            self.hedge = None
+        elif self.hedge is None:
+            self.hedge = Delay(rules.hedge)
+        else:
+            self.hedge.configure(rules.hedge)
+
+    def _breaker_changed(self, before: str, state: str, why: str) -> None:
+        # Trials that fail come again with each `open_for`: that the breaker is still open is no news.
+        known = before != CLOSED and state != CLOSED
+        tell = self._log.debug if known else self._log.warn if state == OPEN else self._log.info
+        tell("cluster {cluster}: the circuit breaker is {state}: {why}", cluster=self.name, state=state, why=why)
+
+    def _update(self) -> None:
+        """The scheduler is to know: other members, or other weights."""
         try:
-            scheduler.update(self.backends)
+            self.scheduler.update(self.backends)
         except BaseException as error:  # a plugin's, in the middle of a change that must come to its end
             self._told(f"raised {error!r} when told of the members")
-        self.changed()
+        if self._followed is not None:
+            self._followed.begin(self.backends)
 
     def dissolve(self) -> None:
         """It is not wanted any more. What is under way may end, and may still be retried on its backends."""
         for backend in self.backends:
             backend.retire()
+        if self.queue is not None:
+            self.queue.dissolve()
 
     @property
     def active(self) -> int:
@@ -155,23 +270,59 @@ class Cluster:
     def changed(self) -> None:
         """The state of a backend changed: work out anew who can be chosen, and until when that holds."""
         now = self._seconds()
-        self.candidates = tuple(b for b in self.backends if b.role == "active" and self._available(b, now))
+        self._look_for_panic()
+        if self._warming.look(self.backends, self.rules.slow_start, now):
+            self._update()
+        candidates = tuple(b for b in self.backends if b.role == "active" and self._available(b, now))
+        if candidates != self.candidates:
+            self.candidates = candidates
+            self._known = frozenset(candidates)
         suspects = [b for b in self.backends if b.passive.suspect]
         # A single request matters where a capacity can run out, where a backend is on trial (one request at a time),
         # and where the stand-ins have to do.
-        ejected = any(b.passive.ejected for b in suspects)
-        self._guarded = ejected or not self.candidates or any(b.capacity for b in self.backends)
-        self._recheck_at = min(
-            (b.passive.until for b in suspects if b.passive.ejected and b.passive.until > now), default=inf
-        )
+        on_trial = any(b.passive.ejected and b.passive.until <= now for b in suspects)
+        self._guarded = on_trial or not self.candidates or any(b.capacity for b in self.backends)
+        out = [b.passive.until for b in suspects if b.passive.ejected and b.passive.until > now]
+        self._recheck_at = min([*out, self._warming.next])
+        if self._followed is not None:
+            self._followed.offer(self.candidates, self.panicking)
+        if self.queue is not None:
+            self.queue.changed()
 
-    @staticmethod
-    def _available(backend: Backend, now: float) -> bool:
-        return (
-            backend.state == "ready"
-            and backend.located
-            and (not backend.passive.ejected or backend.passive.until <= now)
-        )
+    def standing_in(self, role: str) -> list[Backend]:
+        """The available ones that are not active, of one role."""
+        now = self._seconds()
+        return [b for b in self.backends if b.role == role and self._available(b, now)]
+
+    def back_at(self) -> float:
+        """When the next of those that are out for a time may be tried; L{math.inf} when none is."""
+        now = self._seconds()
+        return min((b.passive.until for b in self.backends if b.passive.ejected and b.passive.until > now), default=inf)
+
+    def _look_for_panic(self) -> None:
+        """
+        When most backends seem to be down it is more likely that they are overloaded, or that we see things: the few
+        that are left would be down next.
+        """
+        threshold = self.rules.panic
+        panicking = False
+        if threshold:
+            wanted = [b for b in self.backends if b.state == "ready"]
+            up = sum(b.health in ("up", "going_down") for b in wanted)
+            panicking = up < threshold * len(wanted) - 1e-9
+            if panicking is not self.panicking:
+                (self._log.warn if panicking else self._log.info)(
+                    "cluster {cluster}: {up} of {count} backends are up, and {threshold:.4g} % are to be: {what}",
+                    cluster=self.name,
+                    up=up,
+                    count=len(wanted),
+                    threshold=threshold * 100,
+                    what="health is ignored until more are" if panicking else "health counts again",
+                )
+        self.panicking = panicking
+
+    def _available(self, backend: Backend, now: float) -> bool:
+        return backend.state == "ready" and backend.located and (self.panicking or backend.well(now))
 
     def choose(self, exchange: Any) -> Backend | None:
         """
@@ -180,6 +331,14 @@ class Cluster:
         @param exchange: an L{lemmytx.interfaces.IRequest} with the attribute C{tried}, the backends it has been to.
         @return: a backend; L{None} when there is none that can take the request now.
         """
+        if self.rules.sticky is not None and not exchange.tried:
+            bound = self.rules.sticky.bound(self, exchange)
+            if bound is not None:
+                return bound
+        if self._recheck_at < inf and self._seconds() >= self._recheck_at:
+            self.changed()
+        if self._followed is not None:
+            return self._follow(exchange)
         if self._guarded or exchange.tried:
             candidates = self._offered(exchange.tried)
             if not candidates:
@@ -192,15 +351,61 @@ class Cluster:
             backend = self.scheduler.choose(candidates, exchange)
         except BaseException as error:  # a plugin's sys.exit() must not end the proxy, and signals do not raise here
             return self._in_turn(candidates, f"raised {error!r}")
-        if isinstance(backend, Backend) and backend in candidates:
+        offered = self._known if candidates is self.candidates else candidates
+        if isinstance(backend, Backend) and backend in offered:
             return backend
         return self._in_turn(candidates, f"returned {backend!r}, which was not offered")
+
+    def _follow(self, exchange: Any) -> Backend | None:
+        """The same, out of many."""
+        followed = self._followed
+        assert followed is not None
+        tried = exchange.tried
+        others: tuple[Backend, ...] = ()
+        if not followed.can_take(tried):
+            if not followed.stand_ins:
+                return None
+            others = self._offered(tried)
+            if not others:
+                return None
+        try:
+            backend = followed.choose(exchange, tried, others)
+        except BaseException as error:  # as above
+            return self._in_turn(others or self._offered(tried), f"raised {error!r}")
+        if isinstance(backend, Backend) and backend in (others or followed.open) and backend not in tried:
+            followed.picked(backend)
+            return backend
+        return self._in_turn(others or self._offered(tried), f"returned {backend!r}, which was not offered")
+
+    def explain(self, request: Any) -> Explanation:
+        """
+        Where a request would go now, and why. Nothing changes by it. It takes its time.
+
+        @param request: an L{lemmytx.interfaces.IRequest}; where it has C{tried}, these are left out.
+        """
+        return explain(self, request)
+
+    def now(self) -> float:
+        """The time on the clock of ejections."""
+        return self._seconds()
+
+    def obstacle(self, backend: Backend, states: tuple[str, ...] = ("ready",)) -> str:
+        """
+        Why a member cannot take a request that is for it alone.
+
+        @param states: those of the administrative states in which it may.
+        @return: C{state}, C{health} or C{full}; empty when it can.
+        """
+        if backend.state not in states:
+            return "state"
+        now = self._seconds()
+        if not backend.located or not (self.panicking or (backend.well(now) and backend.passive.may_try(now))):
+            return "health"
+        return "full" if backend.capacity and backend.active >= backend.room else ""
 
     def _offered(self, tried: tuple[Backend, ...]) -> tuple[Backend, ...]:
         """The candidates for one request, where each has to be looked at."""
         now = self._seconds()
-        if now >= self._recheck_at:
-            self.changed()
         available = self.candidates
         offered = self._with_room(available, tried, now)
         if offered:
@@ -208,28 +413,40 @@ class Cluster:
         for role in ("standby", "backup"):
             if role == "backup" and available:
                 break
-            others = [b for b in self.backends if b.role == role and self._available(b, now)]
+            others = tuple(b for b in self.backends if b.role == role and self._available(b, now))
             offered = self._with_room(others, tried, now)
             if offered:
                 return offered
         return ()
 
-    @staticmethod
-    def _with_room(backends: Sequence[Backend], tried: tuple[Backend, ...], now: float) -> tuple[Backend, ...]:
-        return tuple(
+    def _with_room(self, backends: tuple[Backend, ...], tried: tuple[Backend, ...], now: float) -> tuple[Backend, ...]:
+        left = [
             b
             for b in backends
-            if b not in tried
-            and (not b.capacity or b.active < b.room)
-            and (not b.passive.suspect or b.passive.may_try(now))
-        )
+            if (b.active < b.room or not b.capacity)
+            and b not in tried
+            and (not b.passive.suspect or b.passive.may_try(now) or self.panicking)
+        ]
+        # The same tuple spares the scheduler a comparison.
+        return backends if len(left) == len(backends) else tuple(left)
 
     def _in_turn(self, candidates: tuple[Backend, ...], what: str) -> Backend:
         """The scheduler failed this request: plain round robin serves it."""
-        self.scheduler_failures += 1
-        self._told(what)
+        self._failed(what)
         self._turn += 1
         return candidates[self._turn % len(candidates)]
+
+    def _failed(self, what: str) -> None:
+        self.scheduler_failures += 1
+        self._told(what)
+
+    def _observe(self, backend: Backend, seconds: float, head: ResponseHead, now: float) -> None:
+        """See C{observer}."""
+        scheduler: Any = self.scheduler
+        try:
+            scheduler.answered(backend, seconds, head, now)
+        except BaseException as error:  # a plugin's, and the answer is good
+            self._failed(f"raised {error!r} when told of an answer")
 
     def _told(self, what: str) -> None:
         if not self._warned:
@@ -248,8 +465,20 @@ class Cluster:
         return any(b.capacity and b.active >= b.room and self._available(b, now) for b in self.backends)
 
     def may_retry(self) -> bool:
-        """Whether the budget has room for one more retry."""
-        return self.retrying < max(RETRIES_AT_LEAST, RETRY_SHARE * self.active)
+        """Whether the budget has room for one more retry. Asked when there is one to be made."""
+        rules = self.rules
+        if self.retrying < max(rules.budget_at_least, rules.budget * self.active):
+            return True
+        self.retries_refused += 1
+        return False
+
+    def up(self) -> bool:
+        """Whether there is a backend that takes requests, were it not for its capacity. One on trial takes but that."""
+        now = self._seconds()
+        return any(
+            self._available(b, now) and (self.panicking or not b.passive.suspect or b.passive.may_try(now))
+            for b in self.backends
+        )
 
     def failed(self, backend: Backend, kind: str, why: str) -> None:
         """
@@ -263,6 +492,8 @@ class Cluster:
         now = self._seconds()
         passive = backend.passive
         if passive.failed(now, self._room_for_ejection(backend)):
+            backend.ejections += 1
+            backend.ejection = time.time(), printable(why)
             backend.close_idle()
             self._log.warn(
                 "cluster {cluster}: backend {backend} is out for {seconds:g} s: {why}",
@@ -271,7 +502,9 @@ class Cluster:
                 seconds=passive.until - now,
                 why=why,
             )
-        self.changed()
+            self.changed()
+        if backend.suspected is not None:
+            backend.suspected(why)
 
     def _room_for_ejection(self, backend: Backend) -> bool:
         out = sum(b.passive.ejected for b in self.backends if b is not backend)

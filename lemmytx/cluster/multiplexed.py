@@ -84,6 +84,8 @@ class Multiplexed(Backend):
     def acquire(self) -> Any | None:
         """See L{Backend.acquire}: what carries the exchange, on a connection that stands."""
         self.active += 1
+        if self.watch is not None:
+            self.watch(self)
         carrier = self.find()
         if carrier is not None:
             self.reused += 1
@@ -99,6 +101,8 @@ class Multiplexed(Backend):
     def release(self, upstream: Any, now: float) -> None:
         """An exchange ended in order. Its connection knows that by itself."""
         self.active -= 1
+        if self.watch is not None:
+            self.watch(self)
 
     def stands(self, connection: Shared, streams: int) -> None:
         """

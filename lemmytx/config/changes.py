@@ -14,7 +14,7 @@ from lemmytx.units import shown
 MOST = 100
 
 #: Values that must not be shown.
-_SECRET = ("hash",)
+_SECRET = ("hash", "secret", "secrets")
 
 #: By what the members of a list are told apart, by the name of the list. Others go by their place.
 _KEYS = {"listeners": "endpoint", "vhosts": "name", "backends": "url", "tokens": "name"}
@@ -37,13 +37,13 @@ def _differences(place: str, old: Any, new: Any) -> Iterator[str]:
     if isinstance(old, BaseModel) and type(old) is type(new):
         for name in type(old).model_fields:
             yield from _differences(f"{place}.{name}" if place else name, getattr(old, name), getattr(new, name))
+    elif place.rpartition(".")[2] in _SECRET:
+        yield f"{place}: changed"
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         yield from _members(f"{place}.{{}}", old, new)
     elif isinstance(old, Sequence) and isinstance(new, Sequence) and not isinstance(old, str | bytes):
         key = _KEYS.get(place.rpartition(".")[2])
         yield from _members(f"{place}[{{}}]", _by(key, old), _by(key, new))
-    elif place.rpartition(".")[2] in _SECRET:
-        yield f"{place}: changed"
     else:
         yield f"{place}: {_value(old)} → {_value(new)}"
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from lemmytx.addresses import parse_host, parse_url
 from lemmytx.config.problems import Path, nearest
 from lemmytx.config.reader import Document
-from lemmytx.model import Admin, Configuration, Scheduler, Token
+from lemmytx.model import Admin, Configuration, HealthCheck, Scheduler, Token, own_check
 from lemmytx.patterns import check_match, check_path
 from lemmytx.units import shown
 
@@ -27,6 +27,10 @@ PluginsCheck = Callable[[Sequence[str]], Sequence[str]]
 
 #: Is there a scheduler of this name, and does it take these options?
 SchedulerCheck = Callable[[str, Mapping[str, object]], str | None]
+
+#: Is there a health check of this type, does it take these options, and does it fit backends that speak so, where that
+#: is known?
+HealthCheckCheck = Callable[[str, Mapping[str, object], str | None], str | None]
 
 #: May the admin side be opened at this endpoint with these tokens?
 AdminCheck = Callable[[str, tuple[Token, ...]], str | None]
@@ -61,6 +65,75 @@ def check_references(document: Document) -> None:
         check(("vhosts", number, "cluster"), _mapping(vhost).get("cluster"))
         for place, route in _items(_mapping(vhost).get("routes")):
             check(("vhosts", number, "routes", place, "cluster"), _mapping(route).get("cluster"))
+
+
+def check_stand_ins(document: Document) -> None:
+    """Every cluster that stands in for another one exists, and in the end there is one for which nobody does."""
+    data = _mapping(document.data)
+    clusters = _mapping(data.get("clusters"))
+    stand_ins: dict[str, list[tuple[Path, str]]] = {}
+    sections: list[tuple[Path, str, object]] = [(("defaults",), "", data.get("defaults"))]
+    sections += [(("clusters", name), name, rules) for name, rules in clusters.items()]
+    for path, name, rules in sections:
+        breaker = _mapping(_mapping(rules).get("circuit_breaker"))
+        for place, other in (
+            ((*path, "failover"), _mapping(rules).get("failover")),
+            ((*path, "circuit_breaker", "fallback"), breaker.get("fallback")),
+        ):
+            if not isinstance(other, str):
+                continue
+            if other not in clusters:
+                document.refuse(place, f"there is no cluster {shown(other)}{nearest(other, clusters)}")
+            elif name:
+                stand_ins.setdefault(name, []).append((place, other))
+    for name, others in stand_ins.items():
+        for place, other in others:
+            way = _way_back(name, other, stand_ins)
+            if way:
+                round_trip = " → ".join(repr(cluster) for cluster in (name, *way))
+                document.refuse(place, f"the requests would go in a circle: {round_trip}; end it in some cluster")
+
+
+def _way_back(name: str, begin: str, stand_ins: Mapping[str, list[tuple[Path, str]]]) -> tuple[str, ...]:
+    """The clusters by which requests come back to where they were, the first and the last included; or none."""
+    ways: list[tuple[str, ...]] = [(begin,)]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop(0)
+        if way[-1] == name:
+            return way
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            ways += [(*way, other) for _, other in stand_ins.get(way[-1], ())]
+    return ()
+
+
+def check_classes(document: Document) -> None:
+    """Every bucket that a route names is one of its cluster, and one that a vhost names, of a cluster it leads to."""
+    data = _mapping(document.data)
+    clusters = _mapping(data.get("clusters"))
+
+    def check(path: Path, name: object, of: Iterable[object]) -> None:
+        known = [cluster for cluster in of if isinstance(cluster, str) and isinstance(clusters.get(cluster), dict)]
+        if not isinstance(name, str) or not known:
+            return
+        there = {bucket for cluster in known for bucket in _bucket_names(_mapping(clusters[cluster]).get("buckets"))}
+        if name not in there:
+            named = " or ".join(repr(cluster) for cluster in dict.fromkeys(known))
+            document.refuse(path, f"there is no bucket {shown(name)} in cluster {named}{nearest(name, there)}")
+
+    for number, vhost in _items(data.get("vhosts")):
+        routes = [_mapping(route) for _, route in _items(_mapping(vhost).get("routes"))]
+        of = [_mapping(vhost).get("cluster"), *(route.get("cluster") for route in routes)]
+        check(("vhosts", number, "bucket"), _mapping(vhost).get("bucket"), of)
+        for place, route in enumerate(routes):
+            check(("vhosts", number, "routes", place, "bucket"), route.get("bucket"), [route.get("cluster")])
+
+
+def _bucket_names(buckets: object) -> Iterator[str]:
+    for name, bucket in _mapping(buckets).items():
+        yield name
+        yield from _bucket_names(_mapping(bucket).get("buckets"))
 
 
 def check_hosts(document: Document) -> None:
@@ -158,27 +231,70 @@ def check_admin(document: Document, check: AdminCheck | None) -> None:
 
 
 def check_plugins(
-    document: Document, folders: Sequence[str], plugins: PluginsCheck | None, scheduler: SchedulerCheck | None
+    document: Document,
+    folders: Sequence[str],
+    plugins: PluginsCheck | None,
+    scheduler: SchedulerCheck | None,
+    health: HealthCheckCheck | None = None,
 ) -> None:
     """
-    Plugins can be loaded, and every scheduler exists and takes its options.
+    Plugins can be loaded, and every scheduler and health check exists and takes its options.
 
     @param folders: those that C{plugins} names, absolute.
     """
     broken = plugins(folders) if plugins is not None else ()
     for text in broken:
         document.refuse(("plugins",), text)
-    if broken or scheduler is None:
+    if broken:
         return  # what a broken folder would have brought cannot be told from what does not exist
     data = _mapping(document.data)
     sections: list[tuple[Path, object]] = [(("defaults",), data.get("defaults"))]
     sections += [(("clusters", name), rules) for name, rules in _mapping(data.get("clusters")).items()]
     for path, rules in sections:
-        chosen = _mapping(rules).get("scheduler")
+        if scheduler is not None:
+            _check_scheduler(document, path, _mapping(rules).get("scheduler"), scheduler)
+        if health is not None:
+            _check_health(document, path, _mapping(rules), health)
+
+
+def _check_scheduler(document: Document, path: Path, chosen: object, check: SchedulerCheck) -> None:
+    try:
+        asked = Scheduler.model_validate(chosen)
+    except ValidationError:
+        return  # left out, or the model says what is wrong
+    wrong = check(asked.name, asked.options)
+    if wrong is not None:
+        document.refuse((*path, "scheduler"), wrong)
+
+
+def _check_health(document: Document, path: Path, rules: dict[str, object], check: HealthCheckCheck) -> None:
+    """What a cluster says of checks, and its backends; what is wrong for all of them is said once."""
+    shared = rules.get("health_check")
+    wrong = _wrong_with(shared, None, check)
+    if wrong is not None:
+        document.refuse((*path, "health_check"), wrong)
+        return
+    told: set[str] = set()
+    for place, backend in _items(rules.get("backends")):
+        url = _mapping(backend).get("url") if isinstance(backend, dict) else backend
         try:
-            asked = Scheduler.model_validate(chosen)
-        except ValidationError:
-            continue  # left out, or the model says what is wrong
-        wrong = scheduler(asked.name, asked.options)
-        if wrong is not None:
-            document.refuse((*path, "scheduler"), wrong)
+            protocol = parse_url(url).protocol
+        except ValueError:
+            continue  # the model says so
+        own = _mapping(backend).get("health_check")
+        wrong = _wrong_with(shared if own is None else own_check(shared, own), protocol, check)
+        if wrong is None:
+            continue
+        if own is not None:
+            document.refuse((*path, "backends", place, "health_check"), wrong)
+        elif wrong not in told:
+            told.add(wrong)
+            document.refuse((*path, "health_check"), wrong)
+
+
+def _wrong_with(settings: object, protocol: str | None, check: HealthCheckCheck) -> str | None:
+    try:
+        asked = HealthCheck.model_validate(settings)
+    except ValidationError:
+        return None  # left out, or the model says what is wrong
+    return check(asked.type, asked.options, protocol)

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from lemmytx.config.later import SETTINGS
 from lemmytx.config.problems import Path
-from lemmytx.model import ClusterRules, Configuration, Scheduler
+from lemmytx.model import ClusterRules, Configuration, OwnHealthCheck, Scheduler
 from lemmytx.units import REFERENCE, SHARE, Rule
 
 _PREFACE = """\
@@ -77,6 +77,9 @@ def reference() -> str:
         parts.append(" ".join(inspect.cleandoc(model.__doc__ or "").split()) + "\n")
         if model is ClusterRules:
             parts.append("The settings are those of [`clusters.NAME`](#clustersname).\n")
+        elif model is OwnHealthCheck:
+            shared = "clusters.NAME.health_check"
+            parts.append(f"The settings are those of [`{shared}`](#clustersnamehealth_check).\n")
         else:
             parts.append(_table(model))
     others = [pattern for pattern in SETTINGS if pattern[0] not in ("clusters", "defaults")]
@@ -115,7 +118,7 @@ def _sections(model: type[BaseModel], place: str) -> Iterator[tuple[str, type[Ba
             annotation, inner = _plain(get_args(annotation)[1]), f"{inner}.NAME"
         if _is_section(annotation) and annotation is not Scheduler:
             yield inner, annotation
-            if annotation is not ClusterRules:
+            if annotation not in (ClusterRules, OwnHealthCheck, model):
                 yield from _sections(annotation, inner)
 
 

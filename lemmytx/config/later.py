@@ -14,14 +14,11 @@ NOT_YET = "not available in this version of lemmytx"
 
 #: Settings; C{"*"} is every name or place. One that is false or empty asks for nothing and is let through.
 SETTINGS: tuple[tuple[str, ...], ...] = (
-    ("vhosts", "*", "bucket"),
-    ("vhosts", "*", "routes", "*", "bucket"),
-    ("vhosts", "*", "routes", "*", "pin"),
     *(
         (*cluster, name)
         for cluster in (("clusters", "*"), ("defaults",))
         for name in (
-            "buckets", "health_check", "panic_threshold", "queue", "slow_start", "sticky", "sticky_offline",
+            "sticky_offline",
         )
     ),
     ("store", "path"),

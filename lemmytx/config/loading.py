@@ -36,6 +36,7 @@ def load(
     check_admin: checks.AdminCheck | None = None,
     environment: Mapping[str, str] | None = None,
     check_files: checks.FilesCheck | None = None,
+    check_health: checks.HealthCheckCheck | None = None,
 ) -> Configuration:
     """
     Reads a file. The checks are for what this layer must not know; they return what is wrong, for the user.
@@ -47,6 +48,7 @@ def load(
     @param check_admin: for the admin side's endpoint and tokens, once each is right in itself.
     @param environment: for references; the process's own unless given.
     @param check_files: for the files that the settings name, once all settings are right in themselves.
+    @param check_health: for every health check that the file describes, like C{check_scheduler}.
     @raise ConfigurationError: with everything that is wrong, a file that cannot be read included.
     """
     file = os.fspath(path)
@@ -56,7 +58,9 @@ def load(
     except (OSError, ValueError) as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError([Problem(file, 0, "", f"cannot be read: {why}")]) from None
-    return read(raw, file, check_endpoint, check_scheduler, check_plugins, check_admin, environment, check_files)
+    return read(
+        raw, file, check_endpoint, check_scheduler, check_plugins, check_admin, environment, check_files, check_health
+    )
 
 
 def read(
@@ -68,6 +72,7 @@ def read(
     check_admin: checks.AdminCheck | None = None,
     environment: Mapping[str, str] | None = None,
     check_files: checks.FilesCheck | None = None,
+    check_health: checks.HealthCheckCheck | None = None,
 ) -> Configuration:
     """
     Like L{load}, for text that is already at hand.
@@ -87,6 +92,8 @@ def read(
 
     _anchor(document.data, file)
     checks.check_references(document)
+    checks.check_stand_ins(document)
+    checks.check_classes(document)
     checks.check_hosts(document)
     checks.check_routes(document)
     refused = take_out(document.data)
@@ -96,7 +103,8 @@ def read(
     checks.check_backends(document)
     checks.check_endpoints(document, check_endpoint)
     checks.check_admin(document, check_admin)
-    checks.check_plugins(document, _folders(document.data.get("plugins"), file), check_plugins, check_scheduler)
+    folders = _folders(document.data.get("plugins"), file)
+    checks.check_plugins(document, folders, check_plugins, check_scheduler, check_health)
     try:
         configuration = Configuration.model_validate(document.data)
     except ValidationError as error:
@@ -146,8 +154,9 @@ _PATHS = (
     ("listeners", "*", "tls", "client_crl"),
     ("listeners", "*", "tls", "ocsp", "*"),
     *(
-        (*cluster, "tls", name)
+        (*section, "tls", name)
         for cluster in (("clusters", "*"), ("defaults",))
+        for section in (cluster, (*cluster, "health_check"), (*cluster, "backends", "*", "health_check"))
         for name in ("ca", "certificate", "key")
     ),
 )

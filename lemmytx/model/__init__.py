@@ -13,13 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, GetJsonSchemaHandler, model_validator
+from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema
 
 from lemmytx.addresses import HOST, NETWORK, URL, Location, Network, parse_url
+from lemmytx.model.chances import STATUS, Backoff, CircuitBreaker, Hedge, Retry, SlowAnswers
+from lemmytx.model.checks import CheckTls, HealthCheck, OwnHealthCheck, own_check
 from lemmytx.model.doors import Hsts, Listener, Tls
 from lemmytx.model.settings import LONG, Settings, or_short
+from lemmytx.model.sticky import Pin, Sticky
 from lemmytx.model.towards import BackendHttp2, BackendTls, FastCgi
+from lemmytx.model.waiting import Bucket, BucketsBy, Queue, check_buckets
 from lemmytx.names import CONDITION, HASH, METHOD, NAME, PSEUDONYM
 from lemmytx.units import FLAG, SHARE, Rule, Substituted, count, duration, resolve, shown, size
 
@@ -39,7 +43,6 @@ def _parse_workers(value: object) -> int:
 #: What C{workers: auto} is read as; how many that are is for the process to find out.
 AUTO = 0
 
-STATUS = count(400, 599)
 WORKERS = Rule(
     "number",
     _parse_workers,
@@ -47,9 +50,11 @@ WORKERS = Rule(
 )
 
 __all__ = [
-    "AUTO", "MOST_WORKERS", "AccessLog", "Admin", "Backend", "BackendHttp2", "BackendTls", "Cluster", "ClusterRules",
-    "ClusterTimeouts", "Configuration", "FastCgi", "Forwarding", "Hsts", "Limits", "Listener", "Pool", "Retry", "Route",
-    "Scheduler", "Settings", "Shutdown", "Store", "Timeouts", "Tls", "Token", "Vhost",
+    "AUTO", "MOST_WORKERS", "AccessLog", "Admin", "Backend", "BackendHttp2", "BackendTls", "Backoff", "Bucket",
+    "BucketsBy", "CheckTls", "CircuitBreaker", "Cluster", "ClusterRules", "ClusterTimeouts", "Configuration",
+    "FastCgi", "Forwarding", "HealthCheck", "Hedge", "Hsts", "Limits", "Listener", "OwnHealthCheck", "Pin", "Pool",
+    "Queue", "Retry", "Route", "Scheduler", "Settings", "Shutdown", "SlowAnswers", "Sticky", "Store", "Timeouts",
+    "Tls", "Token", "Vhost", "own_check",
 ]  # fmt: skip
 
 Condition = Annotated[str | Literal[True], CONDITION]
@@ -86,7 +91,11 @@ class Route(Settings):
         description="Only clients out of these networks; behind trusted proxies it is the client they tell of. "
         "Empty: all.",
     )
+    pin: Pin | None = Field(default=None, description="Whether clients may name the backend, and how.")
     cluster: str = Field(description="The cluster that gets the requests.")
+    bucket: str | None = Field(
+        default=None, description="The bucket of the cluster that they are in; as the vhost says unless written."
+    )
 
 
 class Vhost(Settings):
@@ -101,6 +110,9 @@ class Vhost(Settings):
     )
     routes: tuple[Route, ...] = Field(default=(), description="Where the requests go. None that fits: 404.")
     cluster: str | None = Field(default=None, description="Short for one route that sends everything to this cluster.")
+    bucket: str | None = Field(
+        default=None, description="The bucket of the requests whose route names none; in clusters that have it."
+    )
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Vhost:
@@ -143,6 +155,9 @@ class Backend(Settings):
         default="active",
         description="'backup' is used only when no active backend is available, 'standby' also when all active ones "
         "are at capacity.",
+    )
+    health_check: OwnHealthCheck | None = Field(
+        default=None, description="What is checked otherwise than in the rest of the cluster."
     )
 
     @model_validator(mode="before")
@@ -206,27 +221,6 @@ class Scheduler(Settings):
         }
 
 
-class Retry(Settings):
-    """
-    When a request is tried again on another backend: only while nothing of a response has reached the client, within
-    a budget of 20 % of the active requests (at least 3).
-    """
-
-    attempts: Annotated[int, count(1, 10)] = Field(
-        default=2, description="How often a request is sent at most, the first time included. 1: no retry."
-    )
-    buffer: Annotated[int, size(0, 16 << 20)] = Field(
-        default=64 << 10, description="How much of a body is held for another attempt; a longer one is not retried."
-    )
-    non_idempotent: Annotated[bool, FLAG] = Field(
-        default=False,
-        description="Whether POST, PATCH and the like are retried too, at the risk that one is carried out twice.",
-    )
-    on: tuple[Annotated[int, STATUS], ...] = Field(
-        default=(), description="Statuses of a backend's answer that are retried, as in [502, 503, 504]."
-    )
-
-
 class ClusterTimeouts(Settings):
     """How long to wait for a backend."""
 
@@ -262,7 +256,8 @@ class ClusterRules(Settings):
 
     scheduler: Scheduler = Field(
         default=Scheduler(name="least_connections"),
-        description="What chooses a backend: 'round_robin', 'least_connections', 'lemmy', or a plugin's name; with "
+        description="What chooses a backend: 'round_robin', 'least_connections', 'least_load', 'first', 'random', "
+        "'two_choices', 'ip_hash', 'hash', 'response_time', 'reported_load', 'lemmy', or a plugin's name; with "
         "options: {name: lemmy, round_robin_after: 100}.",
     )
     max_fails: Annotated[int, count(0, 1000)] = Field(
@@ -281,7 +276,30 @@ class ClusterRules(Settings):
     max_ejected: Annotated[float, SHARE] = Field(
         default=0.5, description="How much of the cluster may be out because of failures at one time."
     )
+    slow_start: Annotated[float, duration(0, LONG)] = Field(
+        default=0.0,
+        description="How long a backend that comes back, or is added by a reload, takes to have all of its weight; it "
+        "begins with a tenth. 0: at once. When the process starts all have all of theirs.",
+    )
+    health_check: HealthCheck | None = Field(
+        default=None, description="Whether backends are looked after without requests, and how."
+    )
+    panic_threshold: Annotated[float, SHARE] = Field(
+        default=0.0,
+        description="When fewer of the backends than this are well, their health is ignored, and every one gets "
+        "requests; that is in the log and in the statistics. 0%: never.",
+    )
     retry: Retry = Field(default=Retry(), description="When a request is tried again on another backend.")
+    sticky: Sticky | None = Field(default=None, description="Whether clients stay with a backend, and by what.")
+    hedge: Hedge | None = Field(
+        default=None, description="Whether requests that take long are sent to another backend as well, and when."
+    )
+    circuit_breaker: CircuitBreaker | None = Field(
+        default=None, description="Whether the whole cluster is left alone when too much fails, and when."
+    )
+    failover: str | None = Field(
+        default=None, description="The cluster that gets the requests while no backend of this one is up."
+    )
     timeouts: ClusterTimeouts = Field(default=ClusterTimeouts(), description="How long to wait for a backend.")
     pool: Pool = Field(default=Pool(), description="The idle connections that are kept towards each backend.")
     host: Literal["client", "backend"] = Field(
@@ -291,11 +309,38 @@ class ClusterRules(Settings):
     tls: BackendTls = Field(default=BackendTls(), description="TLS towards https and h2 backends.")
     http2: BackendHttp2 = Field(default=BackendHttp2(), description="HTTP/2 towards h2 and h2c backends.")
     fastcgi: FastCgi = Field(default=FastCgi(), description="What fcgi backends are told.")
+    queue: Queue = Field(default=Queue(), description="Waiting for a backend that has room.")
+    buckets: dict[Annotated[str, NAME], Bucket] = Field(
+        default_factory=dict,
+        description="Classes of requests and their shares, as in {vip: {rate: 20%, ceil: 40%}, main: {rate: 80%}}. All "
+        "active backends need a capacity then.",
+    )
+    bucket: str | None = Field(
+        default=None,
+        description="The bucket of requests for which nobody names one: 'main' unless written, where there is one, "
+        "else they share what the buckets are not ensured.",
+    )
+    buckets_by: BucketsBy | None = Field(
+        default=None, description="What names the bucket of a request for which neither route nor vhost does."
+    )
     proxy_protocol: Literal["v1", "v2"] | None = Field(
         default=None,
         description="Whether each connection to a backend begins with a PROXY protocol header that names the client, "
         "and in which version. Connections are not kept then, since each is one client's.",
     )
+
+    @model_validator(mode="after")
+    def _shares(self) -> ClusterRules:
+        """Called by pydantic when the settings themselves are right."""
+        check_buckets(self.buckets, self.bucket)
+        return self
+
+
+def _own(shared: Mapping[str, object] | None, backend: object) -> object:
+    """A backend as the file has it, with the whole of its own health check, or without it where nothing is shared."""
+    if not isinstance(backend, Mapping) or not isinstance(backend.get("health_check"), Mapping):
+        return backend
+    return {**backend, "health_check": shared and own_check(shared, backend["health_check"])}
 
 
 class Cluster(ClusterRules):
@@ -305,6 +350,21 @@ class Cluster(ClusterRules):
         description="The servers: URLs, or {url, name, weight, capacity, role}. May be an empty list."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _share_check(cls, found: object) -> object:
+        """Called by pydantic first: what a backend's own health_check leaves out is as in the cluster's."""
+        if not isinstance(found, Mapping):
+            return found
+        shared, backends = found.get("health_check"), found.get("backends")
+        if not isinstance(shared, Mapping) or not isinstance(backends, list | tuple):
+            return found
+        try:
+            HealthCheck.model_validate(shared)
+        except ValidationError:
+            shared = None  # what is wrong there is not to be told for each of the backends again
+        return {**found, "backends": [_own(shared, backend) for backend in backends]}
+
     @model_validator(mode="after")
     def _complete(self) -> Cluster:
         """Called by pydantic when the settings themselves are right."""
@@ -312,6 +372,11 @@ class Cluster(ClusterRules):
             raise ValueError("has fcgi backends and no 'fastcgi: {root: …}'; write the folder of the scripts there")
         if self.tls.verify and self.tls.name is None and any(b.location.scheme == "https+unix" for b in self.backends):
             raise ValueError("has https+unix backends, whose URL has no name; write it in 'tls: {name: …}'")
+        if self.buckets:
+            boundless = [b.name for b in self.backends if b.role == "active" and not b.capacity]
+            if boundless:
+                listed = ", ".join(boundless)
+                raise ValueError(f"has buckets, shares of capacities, and active backends without one: {listed}")
         return self
 
 

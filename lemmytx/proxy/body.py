@@ -41,6 +41,11 @@ class OutgoingBody:
             self._held.append(body)
             self._size += len(body)
 
+    @property
+    def full(self) -> bool:
+        """Whether so much is held that no more should be while nobody takes it."""
+        return self._size > self._limit
+
     def so_far(self) -> bytes:
         """Everything, for a backend that has had nothing of it. Only while it is C{replayable}."""
         return b"".join(self._held)

@@ -44,10 +44,11 @@ class Carrier(Protocol):
     def fresh(self) -> bool:
         """Whether the backend has neither closed it nor sent anything, as far as can be known by now."""
 
-    def carry(self, exchange: Exchange, head: bytes, body: OutgoingBody | None, deadline: float) -> None:
+    def carry(self, exchange: Any, head: bytes, body: OutgoingBody | None, deadline: float) -> None:
         """
         Send the beginning of a request.
 
+        @param exchange: an exchange, or what stands in for one.
         @param head: as HTTP/1.1, with the empty line.
         @param body: where the request has one: what there is of it. What comes later goes through L{send}.
         @param deadline: when that is the whole request: until when the backend has to begin its answer, on the ticker's

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.multiplexed import Multiplexed
 from lemmytx.proxy.dial import Dial
 from lemmytx.proxy.http2_dial import Http2Dial
 
-if TYPE_CHECKING:
-    from lemmytx.proxy.exchange import Exchange
 
-
-def dial(exchange: Exchange, backend: Backend) -> Dial | Http2Dial:
+def dial(exchange: Any, backend: Backend) -> Dial | Http2Dial:
     """
     What gets a new carrier for the exchange. It is to be started; then one of C{exchange.connected},
     C{exchange.connect_failed} and C{exchange.cannot_connect} is called, unless it is cancelled before.

@@ -13,7 +13,9 @@ Who ends it::
     reused connection dies unanswered       the same once more (*), 502   client cut
     fresh connection dies unanswered        502                           client cut
     malformed response                      502                           client cut
+    backend silent for `try_timeout`        another backend, if any       -
     backend silent for `read`               504                           client cut
+    a hedge is quicker                      upstream closed, no blame     -
     request broken off or malformed         upstream closed, 400/408      upstream closed, client cut
     client gone                             upstream closed, 499 in the log, nobody is blamed
 
@@ -23,25 +25,27 @@ is L{lemmytx.proxy.retry}'s to say.
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any
 
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from lemmytx.cluster.backend import Backend
-from lemmytx.cluster.cluster import Cluster
-from lemmytx.cluster.traffic import Traffic
+from lemmytx.cluster.breaker import Pass
+from lemmytx.cluster.queue import Place
+from lemmytx.cluster.sticky import Binding
+from lemmytx.cluster.traffic import FULL, Traffic
 from lemmytx.interfaces import IRequest
-from lemmytx.message import CHUNKED, IDEMPOTENT, ProtocolError, RequestHead, ResponseHead
+from lemmytx.message import CHUNKED, RequestHead, ResponseHead
 from lemmytx.proxy.asker import Asker
 from lemmytx.proxy.body import OutgoingBody
 from lemmytx.proxy.carrier import Carrier
-from lemmytx.proxy.dial import Dial
-from lemmytx.proxy.dialling import dial
+from lemmytx.proxy.detours import Detours
 from lemmytx.proxy.forward import COUNTED, Peer, is_last_hop
-from lemmytx.proxy.http2_dial import Http2Dial
-from lemmytx.proxy.retry import Retry
+from lemmytx.proxy.hedge import Hedging
+from lemmytx.proxy.pins import Pinned
+from lemmytx.proxy.retry import Pending, Retry
 from lemmytx.proxy.router import Route
 from lemmytx.proxy.tunnel import Tunnel, WebSocket
 
@@ -66,14 +70,17 @@ def _oblige(head: ResponseHead, line: bytes) -> None:
 
 
 @implementer(IRequest)
-class Exchange:
+class Exchange(Detours):
     """
     @ivar head: the request's.
     @ivar client: the client's address.
     @ivar request_id: by which logs on all sides find each other.
+    @ivar binding: what it has to do with one backend in particular, where clients are bound to backends or name one.
     @ivar started: when the head was whole; seconds on the ticker's clock.
     @ivar queue_time: seconds of waiting for a backend to be free; -1 = did not wait.
     @ivar connect_time: seconds until the connection stood; 0 for a reused one, -1 = never.
+    @ivar delay: seconds from the start until the backend that has it now was chosen, or had the whole request; 0: at
+        once.
     @ivar first_byte: seconds from the start until the response's head, -1 = never.
     @ivar total: seconds from the start to the end.
     @ivar attempts: backends tried.
@@ -88,14 +95,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_body", "_body_ended", "_counted", "_dial", "_producing", "_retry", "_reused", "_wire", "attempts",
-        "backend", "client", "cluster", "connect_time", "downstream", "first_byte", "framed_by_chunks", "head", "peer",
-        "queue_time", "read_timeout", "received", "request_id", "resource", "responded", "route", "sent", "started",
-        "status", "termination", "total", "tried", "tunnel", "upstream", "vhost", "why",
+        "client", "first_byte", "framed_by_chunks", "place", "received", "route", "sent", "status", "total", "vhost",
     )  # fmt: skip
 
     route: Route
-    cluster: Cluster
 
     def __init__(self, resource: ReverseProxyResource, downstream: Asker, head: RequestHead, peer: Peer) -> None:
         self.resource = resource
@@ -110,6 +113,7 @@ class Exchange:
         self.upstream: Carrier | None = None
         self.queue_time = -1.0
         self.connect_time = -1.0
+        self.delay = 0.0
         self.first_byte = -1.0
         self.total = -1.0
         self.read_timeout = 0.0
@@ -127,10 +131,15 @@ class Exchange:
         self._body: OutgoingBody | None = None
         self._body_ended = False
         self._producing = False
-        self._dial: Dial | Http2Dial | None = None
+        self._dial: Pending | None = None
+        self._hedging: Hedging | None = None
+        self._limit: IDelayedCall | None = None
+        self._pass: Pass | None = None
         self._counted = False
         self._reused = False
         self._retry: Retry | None = None
+        self.place: Place | None = None
+        self.binding: Binding | Pinned | None = None
 
     # The request
 
@@ -170,9 +179,19 @@ class Exchange:
                 self._body = outgoing = OutgoingBody(head.length == CHUNKED, cluster.rules.replay)
                 outgoing.add(body, ended, trailers)
                 self.received = len(body)
-            self._attempt()
+            if (route.pin is None or not route.pin.take(self)) and (cluster.breaker is None or self._let_in()):
+                self._attempt()
         except Exception:
             self.break_down()
+
+    def pinned(self, pin: Pinned, backend: Backend) -> None:
+        """The client has named the backend: it goes there and nowhere else."""
+        self.binding = pin
+        self._attempt(backend)
+
+    def not_pinned(self, status: int, termination: str, why: str, fields: bytes) -> None:
+        """The client has named a backend, and that cannot be. What it gets is an answer of our own."""
+        self._refuse(status, termination, why, fields)
 
     def request_body(self, body: bytes, ended: bool, trailers: bytes = b"") -> None:
         """More of the request's body."""
@@ -183,8 +202,10 @@ class Exchange:
         self._body_ended = ended
         if upstream is None:
             # Between two attempts: nothing more is wanted until there is somebody to send it to, so what has to be
-            # held is one read at the most.
-            if not ended:
+            # held is one read at the most. One that waits in the queue for long is listened to while that costs little,
+            # since a client that is not listened to cannot be seen to leave.
+            place = self.place
+            if not ended and (place is None or not place.waiting or outgoing.full):
                 self.downstream.pause()
             return
         outgoing.sent()
@@ -193,6 +214,8 @@ class Exchange:
             self._request_sent(upstream)
 
     def _request_sent(self, upstream: Carrier) -> None:
+        # A client that sends slowly is not the backend's response time.
+        self.delay = self.resource.ticker.seconds() - self.started
         if self._producing:
             self._producing = False
             upstream.feed_from(None)
@@ -214,179 +237,6 @@ class Exchange:
     def may_splice(self) -> Carrier | None:
         """Where the rest of the body could go without us; L{None} while it is still held for another attempt."""
         return None if self._replayable() else self.upstream
-
-    def _replayable(self) -> bool:
-        """Whether the whole request can be sent again."""
-        return self._body is None or self._body.replayable
-
-    # Attempts
-
-    def _attempt(self, backend: Backend | None = None) -> None:
-        cluster = self.cluster
-        if backend is None:
-            backend = cluster.choose(self)
-        if backend is None:
-            if cluster.full():
-                self._refuse(503, "overloaded", "all backends are at capacity", b"Retry-After: 5\r\n")
-            else:
-                self._refuse(503, "no_backend", "no backend is available", b"Retry-After: 5\r\n")
-            return
-        self.attempts += 1
-        self.backend = backend
-        self._counted = True
-        upstream: Carrier | None = backend.acquire()
-        if upstream is not None and self.head.method not in IDEMPOTENT and not upstream.fresh():
-            # This request can not be repeated, so it must not meet a connection that the backend has closed.
-            upstream.close()
-            upstream = None
-        if backend.passive.suspect:
-            backend.passive.began(self)
-        if upstream is None:
-            self._connect(backend)
-        else:
-            self._reused = True
-            self.connect_time = 0.0
-            self._send(upstream, self.started if self.attempts == 1 else self.resource.ticker.seconds())
-            if self.attempts > 1 and not self._body_ended and self.upstream is upstream:
-                # It was paused while the backend before this one was dialled.
-                self.downstream.resume()
-
-    def _connect(self, backend: Backend) -> None:
-        self._reused = False
-        if not self._body_ended:
-            self.downstream.pause()
-        self._dial = dial(self, backend)
-        self._dial.start()
-
-    def connected(self, upstream: Carrier) -> None:
-        """The connection that was wanted stands."""
-        self._dial = None
-        now = self.resource.ticker.seconds()
-        self.connect_time = now - self.started
-        self._send(upstream, now)
-        if not self._body_ended and self.upstream is upstream:
-            self.downstream.resume()
-
-    def _send(self, upstream: Carrier, now: float) -> None:
-        """Send everything that there is, on a connection that stands."""
-        self.upstream = upstream
-        wire = self._wire
-        if not wire:
-            host = self.head.authority
-            own_host = self.cluster.rules.own_host
-            if own_host or not host:
-                # HTTP/1.0 without Host: HTTP/1.1 towards the backend needs one (RFC 9112 §3.2).
-                host = upstream.backend.authority
-            wire = self.resource.forwarding.compose(self.head, host, self.peer, self.request_id)
-            if not own_host:
-                self._wire = wire
-        upstream.carry(self, wire, self._body, now + self.read_timeout if self._body_ended else inf)
-        if self._body is not None:
-            self._body.sent()
-        if not self._body_ended and self.upstream is upstream:
-            self._producing = True
-            upstream.feed_from(self.downstream.body_source(upstream))
-
-    def connect_failed(self, timed_out: bool, why: str, kind: str = "refused") -> None:
-        """
-        No connection to the backend: nothing was sent, so any request may try another.
-
-        @param kind: when it was not a matter of time: C{refused}, or C{tls}.
-        """
-        self._dial = None
-        backend = self.backend
-        assert backend is not None
-        self.cluster.failed(backend, "timeout" if timed_out else kind, f"connecting: {why}")
-        self.why = f"{backend.name}: {why}"
-        self._let_go()
-        self.tried = (*self.tried, backend)
-        other = self._retries().elsewhere(self, self._replayable())
-        if other is not None:
-            self._attempt(other)
-            return
-        if timed_out:
-            self._refuse(504, "timeout_connect", self.why)
-        else:
-            self._refuse(502, f"backend_{kind}", self.why)
-
-    def cannot_connect(self, why: str) -> None:
-        """We have nothing left to make a connection with. That is no backend's fault, and no other could be reached."""
-        self._dial = None
-        self.resource.starved(why)
-        self._refuse(503, "overloaded", f"no connection could be made: {why}", b"Retry-After: 5\r\n")
-
-    def _retries(self) -> Retry:
-        """Asked only after a failure."""
-        retry = self._retry
-        if retry is None:
-            retry = self._retry = Retry(self.cluster)
-        return retry
-
-    def upstream_gone(self, orderly: bool, said: str = "") -> None:
-        """
-        The connection ended before the response was whole.
-
-        @param said: what is known of the reason, as half a sentence about the backend.
-        """
-        if self.termination:
-            # It is accounted for, and yet the upstream still had it: an error of ours came in between.
-            self.upstream = None
-            self._let_go()
-            self.downstream.cut()
-            return
-        upstream, backend = self.upstream, self.backend
-        assert upstream is not None
-        assert backend is not None
-        if (
-            (self._reused or upstream.refused)
-            and not self.responded
-            and self._retries().redial(self.head.method, upstream, self._replayable())
-        ):
-            # Closed while the request was on its way: the keep-alive race, not a fault. The exchange stays with this
-            # backend, and counted there.
-            self._unhook()
-            upstream.exchange = None
-            self.upstream = None
-            self._connect(backend)
-            return
-        self._drop_upstream()
-        if self.responded:
-            self.cluster.failed(backend, "gone", "closed the connection in the middle of a response")
-            self._cut("backend_gone", f"{backend.name} closed the connection in the middle of its response")
-            return
-        how = f"{'closed' if orderly else 'reset'} the connection without an answer"
-        if said:
-            how = f"{how}: {said}"
-        self.cluster.failed(backend, "gone", how)
-        self._refuse(502, "backend_gone", f"{backend.name} {how}")
-
-    def upstream_broke(self, error: ProtocolError) -> None:
-        """What the backend sent is no response."""
-        backend = self.backend
-        assert backend is not None
-        self._drop_upstream(abandon=True)
-        self.cluster.failed(backend, "malformed", f"malformed response: {error}")
-        why = f"{backend.name} sent a malformed response: {error}"
-        if self.responded:
-            self._cut("backend_malformed", why)
-        else:
-            self._refuse(502, "backend_malformed", why)
-
-    def upstream_timed_out(self) -> None:
-        """The backend was silent, or took nothing, for too long."""
-        backend = self.backend
-        assert backend is not None
-        self._drop_upstream(abandon=True)
-        if self.tunnel:
-            self._end("timeout_tunnel", "no bytes in either direction")
-            self.downstream.cut()
-            return
-        self.cluster.failed(backend, "timeout", "did not answer in time")
-        why = f"{backend.name} did not answer in time"
-        if self.responded:
-            self._cut("timeout_read", why)
-        else:
-            self._refuse(504, "timeout_read", why)
 
     # The response
 
@@ -410,15 +260,28 @@ class Exchange:
             self.cluster.failed(backend, "status", f"answered {status}")
         elif backend.passive.suspect:
             self.cluster.succeeded(backend)
-        if status in rules.retry_on and self._try_instead(backend):
+        if status in rules.retry_on and not self._alone() and self._try_instead(backend, head):
             return False
         self.responded = True
         self.status = status
         now = self.resource.ticker.seconds()
         self.first_byte = now - self.started
+        observer = self.cluster.observer
+        if observer is not None:
+            # An answer that comes before the whole request says nothing of how quick the backend is.
+            observer(backend, self.first_byte - self.delay if self._body_ended else -1.0, head, now)
         self.sent = len(body)
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+        if self._hedging is not None:
+            self._hedging.answered(now)
+        if self._pass is not None:
+            self._judge(status in rules.fail_on)
         if self.peer.hsts:
             _oblige(head, self.peer.hsts)
+        if self.binding is not None:
+            self.binding.tell(self, head, backend)
         if ended:
             self._keep_upstream(reusable, now)
             self._end("ok", "", now)
@@ -435,18 +298,6 @@ class Exchange:
         self.downstream.listen_to(self.upstream)
         self.downstream.respond(head, body, False, b"")
         return self.upstream is not None
-
-    def _try_instead(self, backend: Backend) -> bool:
-        """The answer is one that is worth another attempt (C{retry.on})."""
-        tried = self.tried
-        self.tried = (*tried, backend)
-        other = self._retries().instead(self, self._replayable())
-        if other is None:
-            self.tried = tried
-            return False
-        self._drop_upstream(abandon=True)
-        self._attempt(other)
-        return True
 
     def carry_on(self, body: bytes, ended: bool, reusable: bool, trailers: bytes = b"") -> bool:
         """
@@ -498,6 +349,11 @@ class Exchange:
         self.tunnel = tunnel = WebSocket(self) if protocol.lower() == b"websocket" else Tunnel(self)
         self.status = 101
         self.first_byte = self.resource.ticker.seconds() - self.started
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+        if self._pass is not None:
+            self._judge(False)
         if self._retry is not None:
             self._retry.answered()
         upstream = self.upstream
@@ -505,6 +361,8 @@ class Exchange:
         assert self.backend is not None
         if self.backend.passive.suspect:
             self.cluster.succeeded(self.backend)
+        if self.binding is not None:
+            self.binding.tell(self, head, self.backend)
         self.read_timeout = self.resource.timeouts.tunnel
         upstream.await_response(self.read_timeout)
         self._producing = True
@@ -607,6 +465,8 @@ class Exchange:
         self.responded = True
         self.status = status
         self._end(termination, why)
+        if self.binding is not None:
+            fields += self.binding.line
         self.downstream.reply(status, fields + self.peer.hsts)
         self.downstream.finished()
 
@@ -614,36 +474,6 @@ class Exchange:
         """The client has a part of the response and must see that it is one."""
         self._end(termination, why)
         self.downstream.cut()
-
-    def _drop_upstream(self, abandon: bool = False) -> None:
-        """The upstream is of no more use."""
-        upstream = self.upstream
-        if upstream is not None:
-            self._unhook()
-            self.upstream = None
-            if abandon:
-                upstream.abandon()
-            else:
-                upstream.exchange = None
-        self._let_go()
-
-    def _unhook(self) -> None:
-        """No more flow control between the two connections."""
-        if self._producing:
-            self._producing = False
-            assert self.upstream is not None
-            self.upstream.feed_from(None)
-        if self.responded:
-            self.downstream.listen_to(None)
-
-    def _let_go(self) -> None:
-        """The backend is not busy with this any more."""
-        if self._counted:
-            self._counted = False
-            assert self.backend is not None
-            if self.backend.passive.suspect:
-                self.backend.passive.left(self)
-            self.backend.leave()
 
     def _end(self, termination: str, why: str, now: float | None = None) -> None:
         """Account for it. Called exactly once."""
@@ -654,6 +484,12 @@ class Exchange:
         self.total = total = (self.resource.ticker.seconds() if now is None else now) - self.started
         if self._retry is not None:
             self._retry.answered()
+        if self._hedging is not None:
+            self._hedging.over()
+        if self._pass is not None:
+            self._judge_end()
+        if self.place is not None:
+            self.place.leave()
         resource = self.resource
         resource.exchanges -= 1
         time = total
@@ -664,15 +500,21 @@ class Exchange:
         vhost, backend, status = self.vhost, self.backend, self.status
         # As in L{Traffic.ended}, written out: this is done twice for each request.
         traffic: Traffic = resource.unrouted if vhost is None else vhost.traffic
+        measured = time
         while True:
-            traffic.count += 1
+            traffic.count = count = traffic.count + 1
             traffic.statuses[status] = traffic.statuses.get(status, 0) + 1
             traffic.time += time
             traffic.received += self.received
             traffic.sent += self.sent
+            traffic.times.append(measured)
+            if not count & FULL:
+                traffic.fold(self.started + total)
             if backend is None:
                 break
             traffic, backend = backend.traffic, None
+            # Neither waiting for it, nor a client that reads slowly, is the backend's response time.
+            measured = (time if self.first_byte < 0.0 else self.first_byte) - self.delay
         if resource.record is not None:
             try:
                 resource.record(self)

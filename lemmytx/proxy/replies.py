@@ -24,6 +24,7 @@ TEXTS = {
     414: ("URI Too Long", "The target of the request is too long."),
     417: ("Expectation Failed", "The expectation of the request cannot be met."),
     421: ("Misdirected Request", "The request was sent to the wrong server."),
+    429: ("Too Many Requests", "Too much is asked for at this time. Please try again."),
     431: ("Request Header Fields Too Large", "The head of the request is too large."),
     500: ("Internal Server Error", "The proxy failed."),
     501: ("Not Implemented", "The proxy does not do what the request asks for."),

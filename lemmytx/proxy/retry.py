@@ -5,25 +5,73 @@ In all cases everything that was sent of it must still be held. Beyond that::
 
     failure                              once more                  if
     no connection could be made          on another backend (*)     -: nothing was sent
+    no response within C{try_timeout}    on another backend (*)     the method is idempotent, or C{non_idempotent}, or
+                                                                    nothing was sent; else it is waited for
     a reused connection died unanswered  on the same backend, on    the method is idempotent or nothing was sent;
                                          a new connection           once for an exchange
     a status of C{retry.on}              on another backend (*)     the method is idempotent, or C{non_idempotent}
     any other                            no                         -
 
-(*) when C{attempts} leaves one, the cluster's budget has room, and there is a backend that has not failed it yet.
+(*) when C{attempts} leaves one, the cluster's budget has room, and there is a backend that has not failed it yet. Where
+C{backoff} says so, and there is none left that has not, all of them may be tried anew after a pause: a random time up
+to C{first}, twice as long before each further pass, and never longer than C{most} ("full jitter": those that failed
+together do not come back together). A backend whose answer had a Retry-After is not asked again before then; if all
+have, the pause lasts until the first of them may be, and when that is more than C{most} away the answer stands. No
+pause reaches beyond C{read} seconds after the exchange's start.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from email.utils import parsedate_to_datetime
+from random import uniform
+from typing import TYPE_CHECKING, Any, Protocol
+
+from twisted.internet.interfaces import IDelayedCall
 
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
-from lemmytx.message import IDEMPOTENT
+from lemmytx.message import IDEMPOTENT, ResponseHead
 from lemmytx.proxy.carrier import Carrier
 
 if TYPE_CHECKING:
-    from lemmytx.proxy.exchange import Exchange
+    from lemmytx.proxy.attempts import Attempts
+
+
+class Pending(Protocol):
+    """What an exchange waits for before it has somebody to send its request to."""
+
+    def cancel(self) -> None:
+        """It does not any more."""
+
+
+class Pause:
+    """
+    The time before a new pass over all backends.
+
+    @ivar seconds: how long.
+    """
+
+    __slots__ = ("_call", "seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._call: IDelayedCall | None = None
+
+    def start(self, exchange: Attempts) -> None:
+        """Begin; C{exchange.try_anew} is called when it is over, unless L{cancel} comes first."""
+
+        def over() -> None:
+            self._call = None
+            exchange.try_anew()
+
+        self._call = exchange.resource.ticker.later(self.seconds, over)
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
 
 
 class Retry:
@@ -32,46 +80,46 @@ class Retry:
     decides, and takes from the cluster's budget; sending is the exchange's.
     """
 
-    __slots__ = ("_cluster", "_redialled", "_retrying")
+    __slots__ = ("_before", "_cluster", "_passes", "_redialled", "_resting", "_retrying")
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, before: int = 0) -> None:
+        """
+        @param before: how often the exchange was sent to backends of other clusters.
+        """
+        self._before = before
         self._cluster = cluster
+        self._passes = 0
         self._redialled = False
+        self._resting: dict[Backend, float] = {}  # until when each wants not to be asked
         self._retrying = False  # counted in the cluster's budget
 
-    def elsewhere(self, exchange: Exchange, replayable: bool) -> Backend | None:
+    def elsewhere(self, exchange: Any, replayable: bool) -> Backend | Pause | None:
         """
-        Another backend than those that the exchange has tried, none of which could be reached.
+        Another backend than those that the exchange has tried, the last of which has got nothing of it.
 
         @param replayable: whether the whole request can be sent again.
-        @return: the one to send it to, now; L{None}: it may not be, or there is none.
+        @return: the one to send it to, now; or what comes before that, to be started; L{None}: it may not be sent, or
+            there is nobody.
         """
-        cluster = self._cluster
-        if exchange.attempts >= cluster.rules.attempts or not replayable:
+        rules = self._cluster.rules
+        if not replayable or exchange.attempts - self._before >= rules.attempts:
             return None
-        if not self._retrying and not cluster.may_retry():
-            return None
-        other = cluster.choose(exchange)
-        if other is not None:
-            self._begin()
-        return other
+        return self._begin(exchange)
 
-    def instead(self, exchange: Exchange, replayable: bool) -> Backend | None:
+    def instead(self, exchange: Any, replayable: bool, rest: float = 0.0) -> Backend | Pause | None:
         """
         Another backend than those that the exchange has tried, the last of which gave an answer that is worth another
-        attempt. Parameters and result as for L{elsewhere}; with L{None} the answer stands.
+        attempt, or none in time. Parameters and result as for L{elsewhere}; with L{None} the answer stands, or is
+        waited for.
+
+        @param rest: for how many seconds that backend wants not to be asked again.
         """
-        cluster = self._cluster
-        rules = cluster.rules
+        rules = self._cluster.rules
         if exchange.head.method not in IDEMPOTENT and not rules.non_idempotent:
             return None
-        if not replayable or exchange.attempts >= rules.attempts:
-            return None
-        other = cluster.choose(exchange)
-        if other is None or not (self._retrying or cluster.may_retry()):
-            return None
-        self._begin()
-        return other
+        if rest > 0.0 and rules.backoff is not None:
+            self._resting[exchange.tried[-1]] = exchange.resource.ticker.seconds() + rest
+        return self.elsewhere(exchange, replayable)
 
     def redial(self, method: bytes, upstream: Carrier, replayable: bool) -> bool:
         """
@@ -87,10 +135,37 @@ class Retry:
         self._redialled = True
         return True
 
-    def _begin(self) -> None:
+    def resting(self, now: float) -> tuple[Backend, ...]:
+        """Those that want not to be asked yet."""
+        return tuple(backend for backend, until in self._resting.items() if until > now)
+
+    def _begin(self, exchange: Any) -> Backend | Pause | None:
+        cluster = self._cluster
+        other: Backend | Pause | None = cluster.choose(exchange)
+        if other is None:
+            other = self._pause(exchange)
+        if other is None or not (self._retrying or cluster.may_retry()):
+            return None
+        cluster.retries += 1
         if not self._retrying:
             self._retrying = True
-            self._cluster.retrying += 1
+            cluster.retrying += 1
+        if isinstance(other, Pause):
+            self._passes += 1
+        return other
+
+    def _pause(self, exchange: Any) -> Pause | None:
+        """What comes before a new pass over the backends, if there may be one."""
+        rules = self._cluster.rules
+        if rules.backoff is None:
+            return None
+        first, most = rules.backoff
+        now = exchange.resource.ticker.seconds()
+        rest = min((self._resting.get(backend, now) - now for backend in exchange.tried), default=0.0)
+        if rest > most:
+            return None
+        seconds = max(uniform(0.0, min(most, first * 2.0**self._passes)), rest)
+        return Pause(seconds) if now + seconds < exchange.started + rules.read else None
 
     def answered(self) -> None:
         """
@@ -100,3 +175,20 @@ class Retry:
         if self._retrying:
             self._retrying = False
             self._cluster.retrying -= 1
+
+
+def retry_after(head: ResponseHead) -> float:
+    """
+    @return: in how many seconds its Retry-After (RFC 9110 §10.2.3) wants the next request; 0 where it has none that can
+        be read.
+    """
+    value = head.field(b"retry-after")
+    if value is None:
+        return 0.0
+    if value.isdigit():
+        return float(value[:9])
+    try:
+        at = parsedate_to_datetime(value.decode("ascii"))
+        return max(0.0, at.timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0

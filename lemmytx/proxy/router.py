@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -32,6 +32,7 @@ from lemmytx.patterns import EVERYTHING, Glob, Match, PathPattern, compile_match
 LONGEST_NAME = 255
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Networks = Sequence[_Network]
 
 
 class _Asked:
@@ -101,7 +102,7 @@ class _Conditions:
         """
         if self._methods and asked.head.method not in self._methods:
             return "the method is none of " + ", ".join(sorted(method.decode("ascii") for method in self._methods))
-        if self._networks and not self._near(asked.client):
+        if self._networks and not near(asked.client, self._networks):
             return "the client is in none of " + ", ".join(str(network) for network in self._networks)
         if self._fields and (lacking := _lacking(self._fields, asked.fields())):
             return f"not so: field {lacking}"
@@ -111,14 +112,16 @@ class _Conditions:
             return f"not so: cookie {lacking}"
         return None
 
-    def _near(self, client: str) -> bool:
-        try:
-            address = ipaddress.ip_address(client)
-        except ValueError:
-            return False  # a client on a unix socket has no address, and so is in no network
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped  # an IPv4 client of a socket that listens on both
-        return any(address in network for network in self._networks)
+
+def near(client: str, networks: Networks) -> bool:
+    """Whether a client is in one of the networks."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return False  # a client on a unix socket has no address, and so is in no network
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # an IPv4 client of a socket that listens on both
+    return any(address in network for network in networks)
 
 
 def _lacking(wanted: Iterable[tuple[str, Match]], found: Mapping[str, list[str]]) -> str | None:
@@ -133,11 +136,13 @@ class Route:
     Where the requests of one path go.
 
     @ivar path: its pattern as written.
+    @ivar bucket: the name of the bucket that its requests are in, where it has a say in that.
     @ivar cluster: the runtime cluster; L{None} in the answers of L{Router.find} that mean that there is no route.
+    @ivar pin: by which its clients name a backend, an L{lemmytx.proxy.pins.Pin}; L{None}: they cannot.
     @ivar vhost: the vhost it is of; L{None} when there is not even a vhost.
     """
 
-    __slots__ = ("cluster", "conditions", "path", "pattern", "vhost")
+    __slots__ = ("bucket", "cluster", "conditions", "path", "pattern", "pin", "vhost")
 
     def __init__(
         self,
@@ -149,6 +154,8 @@ class Route:
         cookies: Mapping[str, object] | None = None,
         client_networks: Iterable[str | _Network] = (),
         vhost: Vhost | None = None,
+        bucket: str | None = None,
+        pin: Any = None,  # as the cluster
     ) -> None:
         """
         @param path: a pattern as L{lemmytx.patterns} describes it.
@@ -162,6 +169,8 @@ class Route:
         self.path = path
         self.cluster = cluster
         self.vhost = vhost
+        self.bucket = bucket
+        self.pin = pin
         self.pattern: PathPattern = compile_path(path)
         # None where there are none, so that only routes with conditions pay for them.
         self.conditions = _Conditions(methods, headers or {}, query or {}, cookies or {}, client_networks) or None

@@ -1,8 +1,8 @@
 """
 The state and the counters of what serves, taken, sent and added up.
 
-A process that serves takes one (L{take}), and sends it in pieces (L{pieces}, L{from_pieces}); the parent adds up those
-of all workers (L{Totals}). Nothing here is done at one go where there can be ten thousand vhosts: L{SLICE} entries
+A process that serves takes one (L{take}), and sends it in pieces (L{lemmytx.proxy.pieces}); the parent adds up those of
+all workers (L{Totals}). Nothing here is done at one go where there can be ten thousand vhosts: L{SLICE} entries
 are about a millisecond, and between slices the reactor does its other work. So the figures of each vhost are of one
 moment, those of all of them are not.
 
@@ -12,7 +12,6 @@ counted after that is lost.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
@@ -23,22 +22,18 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from lemmytx.cluster.traffic import Traffic
-from lemmytx.proxy.figures import BackendFigures, ClusterFigures, Figures, Snapshot, add_up
+from lemmytx.proxy.figures import BackendFigures, BucketFigures, ClusterFigures, Figures, Snapshot, add_up
 from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.statistics import UNROUTED, Recent
 
 __all__ = [
-    "BackendFigures", "ClusterFigures", "Figures", "Slices", "Snapshot", "Totals", "counters", "from_bytes",
-    "from_pieces", "merge", "pieces", "take", "to_bytes",
+    "BackendFigures", "BucketFigures", "ClusterFigures", "Figures", "Slices", "Snapshot", "Totals", "counters",
+    "merge", "take", "traffics",
 ]  # fmt: skip
 
 #: Vhosts or backends per slice.
-SLICE = 100
-
-#: Bytes after which a piece ends. With one more entry of all statuses that there can be it still fits into a value of
-#: AMP (65,535 bytes).
-PIECE = 24_000
+SLICE = 50
 
 
 class Slices:
@@ -69,6 +64,19 @@ def counters(resource: ReverseProxyResource) -> list[tuple[str, Traffic]]:
     return found
 
 
+def traffics(resource: ReverseProxyResource | None) -> Iterator[Traffic]:
+    """All counters of a process whose seconds are to be counted."""
+    if resource is not None:
+        for vhost in resource.vhosts:
+            yield vhost.traffic
+        yield resource.unrouted
+        for cluster in list(resource.clusters.values()):
+            for backend in cluster.backends:
+                yield backend.traffic
+            if cluster.queue is not None:
+                yield from list(cluster.queue.traffics.values())
+
+
 async def take(
     resource: ReverseProxyResource,
     connections: Connections,
@@ -86,19 +94,20 @@ async def take(
     """
     slices = Slices(clock)
     snapshot = Snapshot(os.getpid())
+    second, seconds = recent.second, resource.ticker.seconds
     for vhost in resource.vhosts:
         if slices.full():
             await slices.turn()
-        snapshot.vhosts[vhost.name] = _figures(recent, vhost.name, vhost.traffic)
-    snapshot.unrouted = _figures(recent, UNROUTED, resource.unrouted)
+        snapshot.vhosts[vhost.name] = _figures(recent, vhost.name, vhost.traffic, seconds())
+    snapshot.unrouted = _figures(recent, UNROUTED, resource.unrouted, seconds())
     if removed is not None:
         snapshot.removed.add(removed)
     for cluster in list(resource.clusters.values()):
-        figures = ClusterFigures(cluster.retrying, cluster.scheduler_failures)
+        figures = ClusterFigures.of(cluster, second, seconds())
         for backend in cluster.backends:
             if slices.full():
                 await slices.turn()
-            figures.backends[backend.name] = BackendFigures.of(backend)
+            figures.backends[backend.name] = BackendFigures.of(backend, second, seconds())
         snapshot.clusters[cluster.name] = figures
     for endpoint, reasons in (refusals or {}).items():
         snapshot.refusals[endpoint] = dict(reasons)
@@ -110,12 +119,13 @@ async def take(
     return snapshot
 
 
-def _figures(recent: Recent, name: str, traffic: Traffic) -> Figures:
+def _figures(recent: Recent, name: str, traffic: Traffic, now: float) -> Figures:
     """A copy of what a vhost has counted."""
     figures = Figures()
     if traffic.count:
         figures.traffic.add(traffic)
         figures.count, figures.statuses = recent.of(name, traffic)
+        figures.lately.take(traffic, recent.second, now)
     return figures
 
 
@@ -142,9 +152,7 @@ def _adding(whole: Snapshot, other: Snapshot, past: bool = False) -> Iterator[No
         yield
     for name, cluster in other.clusters.items():
         into = whole.clusters.setdefault(name, ClusterFigures())
-        into.scheduler_failures += cluster.scheduler_failures
-        if not past:
-            into.retrying += cluster.retrying
+        into.add(cluster, past)
         for backend_name, backend in cluster.backends.items():
             known = into.backends.get(backend_name)
             if known is None:
@@ -203,13 +211,19 @@ class Totals:
             deque(chain(_adding(past, self._past, True), _adding(past, last, True)), maxlen=0)
             self._past = past
 
-    def keep(self, vhosts: Collection[str], clusters: Mapping[str, Collection[str]]) -> None:
+    def keep(
+        self,
+        vhosts: Collection[str],
+        clusters: Mapping[str, Collection[str]],
+        buckets: Mapping[str, Collection[str]] | None = None,
+    ) -> None:
         """
         The configuration has changed: of what workers that are gone counted for names that are not in it, only the
         whole's totals are kept.
 
         @param vhosts: the names that there are now.
         @param clusters: for the name of each cluster those of its backends.
+        @param buckets: the same for buckets, where there are any.
         """
         past = Snapshot()
         deque(_adding(past, self._past, True), maxlen=0)
@@ -220,6 +234,9 @@ class Totals:
         for name, cluster in past.clusters.items():
             for backend in [backend for backend in cluster.backends if backend not in clusters[name]]:
                 del cluster.backends[backend]
+            known = (buckets or {}).get(name, ())
+            for bucket in [bucket for bucket in cluster.buckets if bucket not in known]:
+                del cluster.buckets[bucket]
         self._past = past
 
     async def merged(self, clock: IReactorTime) -> Snapshot:
@@ -227,145 +244,3 @@ class Totals:
         The sum of what lives, with the counts of what does not. When no worker lives there are only these.
         """
         return await merge(list(self._heard.values()), clock, self._past)
-
-
-# As bytes: JSON, in lists whose places have a meaning, since there are many of them. What has counted nothing is 0.
-
-
-def _from_traffic(traffic: Traffic) -> Any:
-    if not traffic.count:
-        return 0
-    return [traffic.count, traffic.statuses, round(traffic.time, 6), traffic.received, traffic.sent]
-
-
-def _to_traffic(data: Any) -> Traffic:
-    traffic = Traffic()
-    if data:
-        traffic.count, statuses, traffic.time, traffic.received, traffic.sent = data
-        traffic.statuses = {int(status): count for status, count in statuses.items()}
-    return traffic
-
-
-def _from_figures(figures: Figures) -> Any:
-    if not figures.traffic.count:
-        return 0
-    return [_from_traffic(figures.traffic), figures.count, figures.statuses]
-
-
-def _to_figures(data: Any) -> Figures:
-    figures = Figures()
-    if data:
-        traffic, figures.count, statuses = data
-        figures.traffic = _to_traffic(traffic)
-        figures.statuses = {int(status): count for status, count in statuses.items()}
-    return figures
-
-
-_FACTS = ("pid", "uptime", "downstreams", "exchanges")
-_PLAIN = ("url", "role", "state", "health", "healths", "weight", "capacity", "active", "idle", "connects", "reused")
-
-
-def _from_backend(backend: BackendFigures) -> Any:
-    return [*(getattr(backend, name) for name in _PLAIN), backend.failures, _from_traffic(backend.traffic)]
-
-
-def _to_backend(data: Any) -> BackendFigures:
-    backend = BackendFigures()
-    *plain, backend.failures, traffic = data
-    for name, value in zip(_PLAIN, plain, strict=True):
-        setattr(backend, name, value)
-    backend.traffic = _to_traffic(traffic)
-    return backend
-
-
-def _dumps(data: Any) -> str:
-    return json.dumps(data, separators=(",", ":"))
-
-
-def _entries(snapshot: Snapshot) -> Iterator[str]:
-    """Everything, in small parts: facts, vhosts, clusters, and backends each behind its cluster."""
-    facts = {name: getattr(snapshot, name) for name in _FACTS}
-    facts["removed"] = _from_traffic(snapshot.removed)
-    facts["unrouted"] = _from_figures(snapshot.unrouted)
-    yield _dumps(["f", facts])
-    for endpoint, reasons in snapshot.refusals.items():
-        yield _dumps(["r", endpoint, reasons])
-    for certificate in snapshot.certificates.values():
-        yield _dumps(["t", certificate])
-    for name, figures in snapshot.vhosts.items():
-        yield _dumps(["v", name, _from_figures(figures)])
-    for name, cluster in snapshot.clusters.items():
-        yield _dumps(["c", name, cluster.retrying, cluster.scheduler_failures])
-        for backend_name, backend in cluster.backends.items():
-            yield _dumps(["b", backend_name, _from_backend(backend)])
-
-
-def pieces(snapshot: Snapshot) -> Iterator[bytes]:
-    """
-    As bytes, in pieces that are each made when it is asked for, and each fit into a value of AMP. Each knows its place,
-    and the last one that it is the last.
-    """
-    number = size = 0
-    gathered: list[str] = []
-    for entry in _entries(snapshot):
-        if size + len(entry) > PIECE and gathered:
-            yield f'{{"piece":{number},"last":false,"of":[{",".join(gathered)}]}}'.encode()
-            number, size, gathered = number + 1, 0, []
-        gathered.append(entry)
-        size += len(entry)
-    yield f'{{"piece":{number},"last":true,"of":[{",".join(gathered)}]}}'.encode()
-
-
-def from_pieces(found: Iterable[bytes]) -> Snapshot:
-    """
-    What L{pieces} made.
-
-    @param found: in their order.
-    @raise ValueError, TypeError, LookupError: for what it did not make, and for anything but all of it.
-    """
-    snapshot = Snapshot()
-    cluster = ClusterFigures()
-    last = False
-    for number, piece in enumerate(found):
-        data = json.loads(piece)
-        if last or data["piece"] != number:
-            raise ValueError(f"found piece {data['piece']} in the place of {number}")
-        last = data["last"]
-        for entry in data["of"]:
-            kind = entry[0]
-            if kind == "v":
-                snapshot.vhosts[entry[1]] = _to_figures(entry[2])
-            elif kind == "b":
-                cluster.backends[entry[1]] = _to_backend(entry[2])
-            elif kind == "c":
-                cluster = snapshot.clusters[entry[1]] = ClusterFigures(entry[2], entry[3])
-            elif kind == "r":
-                snapshot.refusals[entry[1]] = entry[2]
-            elif kind == "t":
-                snapshot.certificates[entry[1]["file"]] = entry[1]
-            else:
-                _to_facts(snapshot, entry[1])
-    if not last:
-        raise ValueError("the last piece is missing")
-    return snapshot
-
-
-def _to_facts(snapshot: Snapshot, facts: Any) -> None:
-    for name in _FACTS:
-        setattr(snapshot, name, facts[name])
-    snapshot.removed = _to_traffic(facts["removed"])
-    snapshot.unrouted = _to_figures(facts["unrouted"])
-
-
-def to_bytes(snapshot: Snapshot) -> bytes:
-    """All of L{pieces}, one per line."""
-    return b"\n".join(pieces(snapshot))
-
-
-def from_bytes(data: bytes) -> Snapshot:
-    """
-    What L{to_bytes} made.
-
-    @raise ValueError, TypeError, LookupError: for what it did not make.
-    """
-    return from_pieces(data.split(b"\n"))

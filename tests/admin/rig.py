@@ -26,7 +26,7 @@ from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.router import Route, Router, Vhost
-from lemmytx.proxy.snapshot import Snapshot, counters, take
+from lemmytx.proxy.snapshot import Snapshot, counters, take, traffics
 from lemmytx.proxy.statistics import Recent
 
 
@@ -127,7 +127,7 @@ class Rig:
         ticker = Ticker(self.clock, self.clock.seconds)
         self.resource = ReverseProxyResource(Router(self.vhosts), [self.cluster], ticker)
         self.connections = Connections(10)
-        self.recent = Recent(lambda: counters(self.resource), self.clock)
+        self.recent = Recent(lambda: counters(self.resource), self.clock, lambda: traffics(self.resource))
         self.instance = Instance(self)
         if ready is not None:
             self.instance.ready = ready  # type: ignore[method-assign]  # a test's own

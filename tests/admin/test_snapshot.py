@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from lemmytx.cluster.traffic import Traffic
+from lemmytx.cluster.histogram import VALUES, tally
+from lemmytx.cluster.traffic import PERIODS, Traffic
+from lemmytx.proxy.figures import Lately
+from lemmytx.proxy.pieces import from_bytes, from_pieces, pieces, to_bytes
 from lemmytx.proxy.snapshot import (
     SLICE,
     BackendFigures,
+    BucketFigures,
     ClusterFigures,
     Figures,
     Snapshot,
     Totals,
-    from_bytes,
-    from_pieces,
     merge,
-    pieces,
     take,
-    to_bytes,
 )
 from tests.admin.rig import Rig
 
@@ -172,6 +172,51 @@ class MergeTests(SnapshotCase):
             (2, 4, 7, 14, {"refused": 7}, 7),
         )
 
+    def test_lately(self) -> None:
+        """Response times and rates of several processes add up, as if one had served all."""
+        rates, times = [8.0, 4.0, 1.5], ([0.1] * 90, [3.0] * 10)
+        parts = []
+        for some in times:
+            part = snapshot({"a": figures(1)}, {"web1": backend(1)})
+            for lately in (part.vhosts["a"].lately, part.clusters["web"].backends["web1"].lately):
+                lately.times, lately.rates = tally(list(some)), list(rates)
+            parts.append(part)
+        whole = self.merge(parts)
+        for lately in (whole.vhosts["a"].lately, whole.clusters["web"].backends["web1"].lately):
+            self.assertEqual(lately.times, tally([time for some in times for time in some]))
+            self.assertEqual(lately.rates, [16.0, 8.0, 3.0])
+        self.assertEqual(parts[0].vhosts["a"].lately.times, tally([0.1] * 90))
+
+    def test_buckets(self) -> None:
+        """A bucket's tokens are those of all workers; what one that is gone has counted stays, its tokens do not."""
+        totals = Totals()
+        for worker in (1, 2):
+            part = snapshot({}, {"web1": backend(1)})
+            part.clusters["web"].queued, part.clusters["web"].turned_away = 2, {"queue_full": 1}
+            part.clusters["web"].buckets["vip"] = bucket = BucketFigures()
+            bucket.rate, bucket.ceil, bucket.active, bucket.queued, bucket.total = 2, 4, 1, 2, 50
+            bucket.traffic.add(traffic(50))
+            totals.heard(worker, part)
+        clock = self.rig.clock
+        for rate, queued, total in ((4, 4, 100), (2, 2, 100)):
+            cluster = self.run_through(totals.merged(clock)).clusters["web"]
+            vip = cluster.buckets["vip"]
+            self.assertEqual((vip.rate, vip.ceil, vip.queued, cluster.queued), (rate, 2 * rate, queued, queued))
+            self.assertEqual((vip.total, vip.traffic.count, cluster.turned_away), (total, 100, {"queue_full": 2}))
+            totals.gone(1)
+        totals.keep([], {"web": ["web1"]}, {"web": []})
+        totals.gone(2)
+        self.assertEqual(list(self.run_through(totals.merged(clock)).clusters["web"].buckets), ["vip"])
+        totals.keep([], {"web": ["web1"]}, {"web": []})
+        self.assertEqual(list(self.run_through(totals.merged(clock)).clusters["web"].buckets), [])
+
+    def test_breaker(self) -> None:
+        """The worst state of a circuit breaker that any worker has is told."""
+        parts = [snapshot({}) for _ in range(3)]
+        for part, state in zip(parts, ("closed", "open", "half_open"), strict=True):
+            part.clusters["web"].breaker = state
+        self.assertEqual(self.merge(parts).clusters["web"].breaker, "open")
+
     def test_worst(self) -> None:
         """A backend shows the worst that any worker sees, whatever the order, and how many see what."""
         seen = [backend(health="up"), backend(health="ejected", state="drain"), backend(health="unknown")]
@@ -290,6 +335,15 @@ def traffics(draw: st.DrawFn) -> Traffic:
 
 
 @st.composite
+def latelies(draw: st.DrawFn) -> Lately:
+    """What was of late."""
+    found = Lately()
+    found.times = draw(st.dictionaries(st.integers(0, len(VALUES) - 1), COUNTS, max_size=4))
+    found.rates = [draw(st.integers(0, 10**6)) / 8 for _ in PERIODS]
+    return found
+
+
+@st.composite
 def snapshots(draw: st.DrawFn) -> Snapshot:
     """Of some worker."""
     found = Snapshot(draw(st.integers(1, 2**22)))
@@ -301,13 +355,23 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         if found.vhosts[name].traffic.count:
             found.vhosts[name].count = draw(COUNTS)
             found.vhosts[name].statuses = draw(st.dictionaries(st.integers(0, 999), COUNTS, max_size=2))
+            found.vhosts[name].lately = draw(latelies())
     for name in draw(st.lists(NAMES, unique=True, max_size=2)):
-        found.clusters[name] = ClusterFigures(draw(COUNTS), draw(COUNTS))
+        found.clusters[name] = cluster = ClusterFigures(draw(COUNTS), draw(COUNTS), draw(st.booleans()))
+        cluster.queued, cluster.breaker = draw(COUNTS), draw(NAMES)
+        cluster.turned_away = draw(st.dictionaries(NAMES, COUNTS, max_size=2))
+        cluster.counts = draw(st.dictionaries(NAMES, COUNTS, max_size=2))
+        for each in draw(st.lists(NAMES, unique=True, max_size=2)):
+            cluster.buckets[each] = bucket = BucketFigures()
+            bucket.rate, bucket.ceil, bucket.active, bucket.queued = (draw(COUNTS) for _ in range(4))
+            bucket.total, bucket.full, bucket.timeouts = (draw(COUNTS) for _ in range(3))
+            bucket.traffic, bucket.lately = draw(traffics()), draw(latelies())
         for each in draw(st.lists(NAMES, unique=True, max_size=3)):
             seen = BackendFigures(draw(NAMES), draw(NAMES), draw(NAMES), draw(NAMES))
             seen.weight, seen.capacity, seen.active, seen.idle = (draw(COUNTS) for _ in range(4))
             seen.connects, seen.reused, seen.traffic = draw(COUNTS), draw(COUNTS), draw(traffics())
             seen.failures = draw(st.dictionaries(NAMES, COUNTS, max_size=2))
+            seen.ejections, seen.lately = draw(COUNTS), draw(latelies())
             found.clusters[name].backends[each] = seen
     return found
 
@@ -337,12 +401,14 @@ class BytesTests(SnapshotCase):
         for status in range(1000):
             worst.traffic.statuses[status] = worst.statuses[status] = 2**40
         worst.traffic.count = worst.count = 2**50
+        worst.lately.times = dict.fromkeys(range(len(VALUES)), 2**40)
+        worst.lately.rates = [123456.789] * len(PERIODS)
         sent = snapshot({f"{number}.{'x' * 240}": worst for number in range(20)})
         self.assertLess(max(map(len, pieces(sent))), AMP)
         sent = snapshot({}, {f"{number}.{'x' * 240}": backend(9) for number in range(2000)})
         sizes = [len(piece) for piece in pieces(sent)]
         self.assertLess(max(sizes), AMP)
-        self.assertLess(len(sizes), sum(sizes) // 20000)
+        self.assertLess(len(sizes), sum(sizes) // 15000)
 
     def test_compact(self) -> None:
         """A vhost without traffic costs little more than its name."""

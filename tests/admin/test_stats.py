@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 
 from twisted.internet.error import ConnectionDone
@@ -11,10 +12,16 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx import __version__
+from lemmytx.balance.buckets import Share
+from lemmytx.balance.least_connections import LeastConnections
+from lemmytx.cluster.breaker import Breaker, BreakerRules
+from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.health import Checkup
+from lemmytx.cluster.queue import QueueRules
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.http1 import codec
 from lemmytx.proxy.snapshot import SLICE, Snapshot, merge, take
-from lemmytx.proxy.statistics import KEPT, STEP, Recent
+from lemmytx.proxy.statistics import AT_ONCE, KEPT, STEP, Recent
 from tests.admin.rig import Answer, Rig
 
 #: What Lemmy's statistics have, for the whole and for each vhost …
@@ -115,11 +122,12 @@ class StatsTests(SynchronousTestCase):
         """Each backend shows how it is and what it did."""
         web1 = self.rig.backends[0]
         web1.moved(("192.0.2.1",))
-        web1.weight, web1.capacity, web1.role, web1.state = 2, 50, "backup", "drain"
+        web1.full_weight, web1.capacity, web1.role, web1.state = 2, 50, "backup", "drain"
         web1.active, web1.connects, web1.reused = 1, 4, 9
         web1.traffic.ended(200, 0.25, 5, 1000)
         for _ in range(3):
             self.rig.cluster.failed(web1, "refused", "connecting: refused")
+        web1.ejection = 1_700_000_000.0, web1.ejection[1]
         backends = self.rig.ask("/stats").json["clusters"]["web"]["backends"]
         self.assertEqual(list(backends), ["web1", "web2"])
         self.assertEqual(
@@ -129,6 +137,8 @@ class StatsTests(SynchronousTestCase):
                 "role": "backup",
                 "state": "drain",
                 "health": "ejected",
+                "health_since": "2023-11-14T22:13:20+00:00",
+                "health_reason": "connecting: refused",
                 "weight": 2,
                 "capacity": 50,
                 "active": 1,
@@ -136,8 +146,12 @@ class StatsTests(SynchronousTestCase):
                 "connects": 4,
                 "reused": 9,
                 "failures": {"refused": 3},
+                "ejections": 1,
+                "requests_per_sec": {"1s": 0.0, "10s": 0.0, "60s": 0.0},
+                "response_time_sec": {"median": 0.25, "p95": 0.25, "p99": 0.25},
                 "total_count": 1,
                 "total_status_code_count": {"200": 1},
+                "total_status_classes": {"1xx": 0, "2xx": 1, "3xx": 0, "4xx": 0, "5xx": 0},
                 "total_response_time": "0:00:00.250000",
                 "total_response_time_sec": 0.25,
                 "average_response_time": "0:00:00.250000",
@@ -148,6 +162,142 @@ class StatsTests(SynchronousTestCase):
             },
         )
         self.assertEqual(backends["web2"]["health"], "unknown")
+
+    def test_checks(self) -> None:
+        """Of a backend that is checked it tells since when and why it is as it is, and what came of its checks."""
+        web1 = self.rig.backends[0]
+        web1.moved(("192.0.2.1",))
+        web1.check_by(Checkup(None, fall=2))
+        checked = web1.checked
+        assert checked is not None
+        checked.passed("it answered 200")
+        checked.failed("it answered 500")
+        checked.failed("it answered 503")
+        checked.since = 1_700_000_000.0
+        cluster = self.rig.ask("/stats").json["clusters"]["web"]
+        self.assertIs(False, cluster["panicking"])
+        backend = cluster["backends"]["web1"]
+        self.assertEqual(
+            ("down", "2023-11-14T22:13:20+00:00", "it answered 503"),
+            (backend["health"], backend["health_since"], backend["health_reason"]),
+        )
+        self.assertEqual({"passed": 1, "failed": 2, "going_down": 1, "down": 1}, backend["checks"])
+        self.assertNotIn("checks", cluster["backends"]["web2"])
+
+    def test_warming(self) -> None:
+        """One that has but a part of its weight tells how much."""
+        web1 = self.rig.backends[0]
+        web1.warm(0.25)
+        backends = self.rig.ask("/stats").json["clusters"]["web"]["backends"]
+        self.assertEqual((backends["web1"]["warmth"], backends["web1"]["weight"]), (0.25, 1))
+        self.assertNotIn("warmth", backends["web2"])
+
+    def test_clusters(self) -> None:
+        """A cluster has what its backends have together, and what it has counted itself."""
+        web1, web2 = self.rig.backends
+        cluster = self.rig.cluster
+        web1.active, web2.active = 3, 4
+        for backend, time in ((web1, 0.1), (web2, 0.4), (web2, 0.4)):
+            backend.traffic.ended(200, time, 10, 100)
+        for backend in (web1, web2):
+            cluster.failed(backend, "gone", "x")
+        cluster.turned_away = {"overloaded": 2}
+        cluster.retries, cluster.hedges, cluster.failovers = 5, 2, 1
+        found = self.rig.ask("/stats").json["clusters"]["web"]
+        self.assertEqual((found["active"], found["queued"], found["failures"]), (7, 0, {"gone": 2}))
+        self.assertEqual(
+            (found["total_count"], found["total_response_size"], found["total_request_size"]), (3, 300, 30)
+        )
+        self.assertEqual((found["turned_away"], found["retries"], found["hedges"]), ({"overloaded": 2}, 5, 2))
+        self.assertEqual((found["failovers"], found["hedge_wins"], found["retries_refused"]), (1, 0, 0))
+        median, p99 = found["response_time_sec"]["median"], found["response_time_sec"]["p99"]
+        self.assertTrue(0.39 <= median == p99 <= 0.41, (median, p99))
+        self.assertNotIn("breaker", found)
+        self.assertNotIn("buckets", found)
+
+    def test_breaker(self) -> None:
+        """A cluster with a circuit breaker tells its state."""
+        breaker = Breaker(BreakerRules(errors=0.5, volume=1), lambda before, after, why: None)
+        self.rig.cluster.breaker = breaker
+        breaker.ended(breaker.enter(1.0), 1.0, True, 0.1)
+        self.assertEqual(breaker.enter(1.0), 0)
+        found = self.rig.ask("/stats").json["clusters"]["web"]
+        self.assertEqual((found["breaker"], found["breaker_opened"], found["breaker_refused"]), ("open", 1, 1))
+
+    def test_buckets(self) -> None:
+        """Each bucket has its tokens, its queue, and what was served with it."""
+        self.rig.backends[0].capacity = self.rig.backends[0].room = 10
+        self.rig.backends[0].moved(("192.0.2.1",))
+        rules = Rules(queue=QueueRules(buckets=(Share("vip", 0.2, 0.4), Share("main", 0.8, 1.0))))
+        self.rig.cluster.configure(self.rig.backends[:1], LeastConnections(), rules)
+        queue = self.rig.cluster.queue
+        assert queue is not None
+        vip = queue.buckets["vip"]
+        vip.take()
+        vip.refuse()
+        queue.traffics["vip"] = traffic = Traffic()
+        traffic.ended(200, 0.1, 1, 5)
+        found = self.rig.ask("/stats").json["clusters"]["web"]["buckets"]
+        self.assertEqual(list(found), ["vip", "main"])
+        vip_found = {name: found["vip"][name] for name in (
+            "rate", "ceil", "active", "queued", "queue_full", "queue_timeouts", "total_count", "total_response_size",
+        )}  # fmt: skip
+        self.assertEqual(vip_found, {
+            "rate": 2, "ceil": 4, "active": 1, "queued": 0, "queue_full": 1, "queue_timeouts": 0, "total_count": 1,
+            "total_response_size": 5,
+        })  # fmt: skip
+        self.assertEqual(found["main"]["response_time_sec"], {"median": None, "p95": None, "p99": None})
+
+    def test_documented(self) -> None:
+        """Every name in it stands in the documents."""
+        self.test_buckets()
+        self.rig.cluster.breaker = Breaker(BreakerRules(), lambda before, after, why: None)
+        self.rig.backends[0].warm(0.5)
+        documents = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(__file__))), "docs")
+        text = ""
+        for name in ("admin.md", "statistics.md"):
+            with open(os.path.join(documents, name), encoding="utf-8") as document:
+                text += document.read()
+        documented = set(re.findall(r"`([a-z_0-9]+)`", text))
+        stats = self.rig.ask("/stats").json
+        cluster = stats["clusters"]["web"]
+        rows = (stats, *stats["vhosts"].values(), cluster, cluster["backends"]["web1"], cluster["buckets"]["vip"])
+        for row in rows:
+            self.assertEqual(set(row) - documented, set())
+            for each in ("requests_per_sec", "response_time_sec"):
+                self.assertEqual(set(row[each]) - {"1s", "10s", "60s", "median", "p95", "p99"}, set())
+
+    def test_rates(self) -> None:
+        """Requests per second are told over one, ten and sixty seconds, of all that serve and is served."""
+        self.rig.recent.start()
+        self.addCleanup(self.rig.recent.stop)
+        web1 = self.rig.backends[0].traffic
+        for second in range(100):
+            for traffic in (self.shop, web1):
+                for _ in range(5 if second < 95 else 10):
+                    traffic.ended(200, 0.1, 0, 0)
+            self.rest.ended(200, 2.0, 0, 0)
+            self.rig.clock.advance(1)
+        stats = self.rig.ask("/stats").json
+        shop = {"1s": 10.0, "10s": 7.5, "60s": round((55 * 5 + 50) / 60, 3)}
+        self.assertEqual(stats["vhosts"]["shop.example"]["requests_per_sec"], shop)
+        self.assertEqual(stats["clusters"]["web"]["backends"]["web1"]["requests_per_sec"], shop)
+        self.assertEqual(stats["clusters"]["web"]["requests_per_sec"], shop)
+        self.assertEqual(stats["requests_per_sec"], {"1s": 11.0, "10s": 8.5, "60s": round((55 * 5 + 50) / 60 + 1, 3)})
+        whole = stats["response_time_sec"]
+        self.assertTrue(0.097 <= whole["median"] <= 0.103 and 1.94 <= whole["p95"] <= 2.06, whole)
+        self.rig.clock.pump([1] * 400)
+        stats = self.rig.ask("/stats").json
+        self.assertEqual(stats["requests_per_sec"], {"1s": 0.0, "10s": 0.0, "60s": 0.0})
+        self.assertEqual(stats["response_time_sec"], {"median": None, "p95": None, "p99": None})
+        self.assertEqual((self.shop.recent, self.shop.rates, web1.recent), (None, None, None))
+
+    def test_classes(self) -> None:
+        """Statuses are counted by their first digit; what no client saw a status of is none of them."""
+        for status in (200, 204, 301, 404, 404, 500, 499, 0, 101):
+            self.shop.ended(status, 0.1, 0, 0)
+        classes = self.rig.ask("/stats").json["total_status_classes"]
+        self.assertEqual(classes, {"1xx": 1, "2xx": 2, "3xx": 1, "4xx": 2, "5xx": 1})
 
     def test_removed(self) -> None:
         """What was served for a vhost that is not there any more stays in the totals of the whole."""
@@ -278,3 +428,68 @@ class RecentTests(SynchronousTestCase):
         for _ in range(KEPT):
             self.recent.note()
         self.assertEqual(len({id(notes["a"]) for notes in self.recent._notes}), 1)
+
+
+class BeatTests(SynchronousTestCase):
+    """Counting the seconds."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.traffics = [Traffic() for _ in range(3)]
+        self.recent = Recent(lambda: (), self.clock, lambda: iter(self.traffics))
+        self.recent.start()
+        self.addCleanup(self.recent.stop)
+
+    def rate(self, traffic: Traffic) -> float:
+        """Over the last second."""
+        return 0.0 if traffic.rates is None else traffic.rates.over(self.recent.second)[0]
+
+    def test_folded(self) -> None:
+        """Each second times get into the histogram."""
+        self.traffics[1].ended(200, 0.1, 0, 0)
+        self.clock.advance(1)
+        self.assertEqual((self.traffics[1].times, self.rate(self.traffics[1])), ([], 1.0))
+        self.assertIs(self.traffics[0].recent, None)
+
+    def test_in_slices(self) -> None:
+        """Many are gone through in several turns of the reactor, all of them, and in the same second."""
+        self.traffics.extend(Traffic() for _ in range(3 * AT_ONCE))
+        for traffic in self.traffics:
+            traffic.ended(200, 0.1, 0, 0)
+        turns: list[int] = []
+        self.clock.callLater(1, lambda: self.clock.callLater(0, lambda: turns.append(self.folded())))
+        self.clock.advance(1)
+        self.assertTrue(0 < turns[0] < len(self.traffics), turns)
+        self.assertEqual(self.folded(), len(self.traffics))
+        self.assertEqual({self.rate(traffic) for traffic in self.traffics}, {1.0})
+
+    def folded(self) -> int:
+        """How many have nothing left in their lists."""
+        return sum(not traffic.times for traffic in self.traffics)
+
+    def test_late(self) -> None:
+        """A process that stood still for some seconds counts them as seconds in which nothing came."""
+        for _ in range(10):
+            self.traffics[0].ended(200, 0.1, 0, 0)
+            self.clock.advance(1)
+        self.clock.advance(5)
+        self.assertEqual(self.recent.second, 15)
+        assert self.traffics[0].rates is not None
+        self.assertEqual(self.traffics[0].rates.over(15), [0.0, 0.5, 10 / 15])
+
+    def test_stopped(self) -> None:
+        """Stopped in the middle of a walk it leaves nothing behind."""
+        self.traffics.extend(Traffic() for _ in range(3 * AT_ONCE))
+        self.clock.callLater(1, lambda: self.clock.callLater(0, self.recent.stop))
+        self.clock.advance(1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_trouble(self) -> None:
+        """When one second cannot be counted, that is logged, and the next one is."""
+        self.traffics.insert(1, None)  # type: ignore[arg-type]  # it is the trouble
+        self.clock.advance(1)
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
+        del self.traffics[1]
+        self.traffics[2].ended(200, 0.1, 0, 0)
+        self.clock.advance(1)
+        self.assertEqual(self.rate(self.traffics[2]), 1.0)

@@ -16,7 +16,21 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx import config
 from lemmytx.config import describe
 from lemmytx.config.reader import read_yaml
-from lemmytx.model import Backend, Cluster, ClusterRules, Configuration, Hsts, Listener, Route, Tls, Vhost
+from lemmytx.model import (
+    Backend,
+    Cluster,
+    ClusterRules,
+    Configuration,
+    HealthCheck,
+    Hsts,
+    Listener,
+    OwnHealthCheck,
+    Pin,
+    Route,
+    Sticky,
+    Tls,
+    Vhost,
+)
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "conf").glob("*.yaml"))
@@ -128,7 +142,7 @@ class ReferenceTests(SynchronousTestCase):
             heading = f"## `{place}`\n" if place else "## Settings\n"
             self.assertIn(heading, text)
             section = text.partition(heading)[2].partition("\n## ")[0]
-            if model is not ClusterRules:
+            if model not in (ClusterRules, OwnHealthCheck):
                 for name in model.model_fields:
                     self.assertIn(f"\n| `{name}` | ", section, place)
 
@@ -179,6 +193,9 @@ class DefaultsTests(SynchronousTestCase):
             self.names(data["defaults"][name], type(getattr(Configuration().defaults, name)), name)
         self.names(web, Cluster, "cluster")
         self.names(web["backends"][0], Backend, "backend")
+        self.names(web["sticky"], Sticky, "sticky")
+        self.assertEqual({*HealthCheck.model_fields, "path"} - {"options"}, set(web["health_check"]))
+        self.names(data["vhosts"][0]["routes"][0]["pin"], Pin, "pin")
         self.names(data["listeners"][0], Listener, "listener")
         self.names(data["vhosts"][0]["routes"][0], Route, "route")
         self.assertEqual(set(Vhost.model_fields), {name for vhost in data["vhosts"] for name in vhost})

@@ -346,34 +346,190 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
         vhosts:
           - hosts: ["*"]
             routes:
-              - {cluster: web, bucket: vip, pin: {cookie: X-Backend}}
+              - {cluster: web}
         clusters:
           web:
-            health_check: {type: http}
-            sticky: {cookie: lemmy}
+            fail_on: []
+            backend_retry_interval: 1
             sticky_offline: true
-            queue: {limit: 1}
-            buckets: {}
+            max_fails: 1
+            fail_window: 1
             backends: []
-        defaults: {slow_start: 10}
+        defaults: {sticky_offline: true}
         store: {type: redis, url: x, prefix: lemmy, vhost_refresh_rate: 5}
         access_log: {format: haproxy}
         """,
         [
             "1: workers: found 'all'; write a whole number from 1 to 64, or auto: one per core",
-            "7: vhosts[0].routes[0].bucket: not available in this version of lemmytx",
-            "7: vhosts[0].routes[0].pin: not available in this version of lemmytx",
-            "10: clusters.web.health_check: not available in this version of lemmytx",
-            "11: clusters.web.sticky: not available in this version of lemmytx",
             "12: clusters.web.sticky_offline: not available in this version of lemmytx",
-            "13: clusters.web.queue: not available in this version of lemmytx",
-            "14: clusters.web.buckets: not available in this version of lemmytx",
-            "16: defaults.slow_start: not available in this version of lemmytx",
+            "16: defaults.sticky_offline: not available in this version of lemmytx",
             "17: store.url: not available in this version of lemmytx",
             "17: store.prefix: not available in this version of lemmytx",
             "17: store.vhost_refresh_rate: not available in this version of lemmytx",
             "17: store.type: 'redis' is not available in this version of lemmytx",
             "18: access_log.format: 'haproxy' is not available in this version of lemmytx",
+        ],
+    ),
+    (
+        "sticky",
+        """\
+        vhosts:
+          - hosts: ["*"]
+            routes:
+              - {path: /a, cluster: a, pin: {cookie: x, query: y, allow: [10.0.0.0/8]}}
+              - {path: /b, cluster: a, pin: {header: X-Backend}}
+              - {path: /c, cluster: a, pin: {allow: [10.0.0.0/8]}}
+              - {path: /d, cluster: a, pin: {header: Host, allow: [10.0.0.1/8], secret: short}}
+              - {path: /e, cluster: a, pin: {query: "", secret: 1234567890123456}}
+        clusters:
+          a: {backends: [], sticky: {cookie: "a b", path: shop, domain: "a b", max_age: -1, same_site: Lax}}
+          b: {backends: [], sticky: {}}
+          c: {backends: [], sticky: {cookie: a, header: b}}
+          d: {backends: [], sticky: {header: Set-Cookie, secrets: [0123456789abcde]}}
+          e: {backends: [], sticky: {header: X-Bound, path: /}}
+          f: {backends: [], sticky: {cookie: a, secret: 0123456789abcdef, secrets: [0123456789abcdef]}}
+          g: {backends: [], sticky: {cookie: a, same_site: none, secure: never}}
+          h: {backends: [], sticky: {cookie: __Secure-a}}
+          i: {backends: [], sticky: {cookie: __Host-a, secure: always, path: /a}}
+          j: {backends: [], sticky: {cookie: a, max_age: 1.5, path: "/;x"}}
+          k: {backends: [], sticky: {cookie: a, max_age: 1.5}}
+          l: {backends: [], sticky: true}
+        """,
+        [
+            "4: vhosts[0].routes[0].pin: has 'cookie' and 'query'; write one of the three",
+            "5: vhosts[0].routes[1].pin: has neither 'allow' nor 'secret', so nobody could name a backend",
+            "6: vhosts[0].routes[2].pin: has none of 'cookie', 'header', 'query'; write one of the three",
+            "7: vhosts[0].routes[3].pin.header: found 'Host'; that field means something else, choose another name",
+            "7: vhosts[0].routes[3].pin.allow[0]: found '10.0.0.1/8'; did you mean '10.0.0.0/8'?",
+            "7: vhosts[0].routes[3].pin.secret: found something else (not shown) than text of at least 16 "
+            "characters; 'openssl rand -hex 32' makes a secret",
+            "8: vhosts[0].routes[4].pin.query: found ''; write the name of a query parameter, as in backend",
+            "8: vhosts[0].routes[4].pin.secret: found something else (not shown) than text of at least 16 "
+            "characters; 'openssl rand -hex 32' makes a secret",
+            "10: clusters.a.sticky.cookie: found 'a b'; write the name of a cookie, as in lemmy",
+            "10: clusters.a.sticky.path: found 'shop'; write a path, as in /shop",
+            "10: clusters.a.sticky.domain: found 'a b'; that is not a host name, as in shop.example",
+            "10: clusters.a.sticky.max_age: found -1; write from 0 to 31536000 seconds",
+            "10: clusters.a.sticky.same_site: found 'Lax'; write 'lax', 'strict' or 'none'",
+            "11: clusters.b.sticky: has neither 'cookie' nor 'header'; write one of them",
+            "12: clusters.c.sticky: has both 'cookie' and 'header'; write one of them",
+            "13: clusters.d.sticky.header: found 'Set-Cookie'; that field means something else, choose another name",
+            "13: clusters.d.sticky.secrets[0]: found something else (not shown) than text of at least 16 "
+            "characters; 'openssl rand -hex 32' makes a secret",
+            "14: clusters.e.sticky: has 'header', and 'path' belongs to a cookie",
+            "15: clusters.f.sticky: has 'secret' and 'secrets'; write all of them into 'secrets', the one "
+            "that signs first",
+            "16: clusters.g.sticky: has 'same_site: none', which browsers refuse with 'secure: never'",
+            "17: clusters.h.sticky: has a cookie with the prefix '__Secure-', which browsers refuse without "
+            "'secure: always'",
+            "18: clusters.i.sticky: has a cookie with the prefix '__Host-', which browsers refuse without "
+            "'secure: always', with a domain, and with another path than '/'",
+            "19: clusters.j.sticky.path: found '/;x'; write a path, as in /shop",
+            "20: clusters.k.sticky: has a 'max_age' that is no whole number of seconds",
+            "21: clusters.l.sticky: found true; write a mapping: settings with their values",
+        ],
+    ),
+    (
+        "classes",
+        """\
+        vhosts:
+          - hosts: [a.example]
+            bucket: gold
+            routes:
+              - {cluster: web, bucket: vipp}
+              - {cluster: api, bucket: vip}
+        clusters:
+          web:
+            backends: [{url: "http://10.0.0.1", capacity: 10}, "http://10.0.0.2"]
+            buckets: {vip: {rate: 20%}, main: {rate: 80%}}
+          api:
+            backends: []
+            buckets: {a: {rate: 60%}, b: {rate: 50%}}
+          deep:
+            backends: []
+            buckets: {a: {buckets: {b: {}, c: {buckets: {a: {}}}}}}
+          odd:
+            backends: []
+            buckets: {a: {rate: 50%, ceil: 20%}, b: {ceil: 0%}, c: {rate: 0.2}}
+          queued:
+            backends: []
+            queue: {limit: -1, timeout: 0, retry_after: soon, on_unavailable: 1}
+            buckets_by: {header: X-Class, cookie: class}
+          usual:
+            backends: []
+            buckets: {vip: {}}
+            bucket: main
+          named:
+            backends: []
+            buckets_by: {header: X-Class, options: {a: 1}}
+        """,
+        [
+            "3: vhosts[0].bucket: there is no bucket 'gold' in cluster 'web' or 'api'",
+            "5: vhosts[0].routes[0].bucket: there is no bucket 'vipp' in cluster 'web'; did you mean 'vip'?",
+            "6: vhosts[0].routes[1].bucket: there is no bucket 'vip' in cluster 'api'",
+            "8: clusters.web: has buckets, shares of capacities, and active backends without one: 10.0.0.2:80",
+            "11: clusters.api: the rates of buckets beside each other add up to 110%: a 60%, b 50%; 100% is "
+            "all there is",
+            "14: clusters.deep: two buckets are called 'a'; give each a name of its own, wherever it is",
+            "19: clusters.odd.buckets.a: is ensured more than it may have: rate 50%, ceil 20%; write a rate "
+            "that is not above the ceil",
+            "19: clusters.odd.buckets.b: has the ceil 0%, so that its requests would wait for nothing; write more",
+            "19: clusters.odd.buckets.c.rate: found 0.2; write a percentage, as in 50%",
+            "22: clusters.queued.queue.limit: found -1; write from 0 to 1000000",
+            "22: clusters.queued.queue.timeout: found 0; write from 0.001 to 31536000 seconds",
+            "22: clusters.queued.queue.retry_after: found 'soon'; write a duration: seconds as a number, or "
+            "as in 250ms, 2s, 1m, 1h",
+            "22: clusters.queued.queue.on_unavailable: found 1; write true or false",
+            "23: clusters.queued.buckets_by: has header and cookie; write one of header, cookie and plugin",
+            "24: clusters.usual: bucket: there is no bucket 'main'; there are vip",
+            "30: clusters.named.buckets_by: has options and no plugin that takes them",
+        ],
+    ),
+    (
+        "second_chances",
+        """\
+        clusters:
+          web:
+            backends: []
+            retry: {attempts: 11, budget: 0.2, budget_at_least: -1, try_timeout: 0, backoff: {first: 2, most: 1}}
+            hedge: {quantile: 101%, at_least: 0, most: 9}
+            circuit_breaker: {errors: 0%}
+            failover: wep
+          api:
+            backends: []
+            circuit_breaker: {reply: 200, volume: 0, half_open: 0, latency: {above: 0}, fallback: apis}
+            failover: api
+          one: {backends: [], failover: two}
+          two: {backends: [], circuit_breaker: {fallback: three}}
+          three: {backends: [], failover: one}
+          four: {backends: [], failover: three}
+        defaults:
+          failover: none
+        """,
+        [
+            "4: clusters.web.retry.attempts: found 11; write from 1 to 10",
+            "4: clusters.web.retry.budget: found 0.2; write a percentage, as in 50%",
+            "4: clusters.web.retry.budget_at_least: found -1; write from 0 to 1000000",
+            "4: clusters.web.retry.try_timeout: found 0; write from 0.001 to 31536000 seconds",
+            "4: clusters.web.retry.backoff: has a first pause that is longer than 'most'; write a shorter one",
+            "5: clusters.web.hedge.quantile: found '101%'; write from 0 to 100%",
+            "5: clusters.web.hedge.at_least: found 0; write from 0.001 to 31536000 seconds",
+            "5: clusters.web.hedge.most: found 9; write from 1 to 3",
+            "6: clusters.web.circuit_breaker: has no limit: errors are 0% and there is no latency; write one of them",
+            "7: clusters.web.failover: there is no cluster 'wep'; did you mean 'web'?",
+            "10: clusters.api.circuit_breaker.fallback: there is no cluster 'apis'; did you mean 'api'?",
+            "10: clusters.api.circuit_breaker.latency.above: found 0; write from 0.001 to 31536000 seconds",
+            "10: clusters.api.circuit_breaker.volume: found 0; write from 1 to 1000000",
+            "10: clusters.api.circuit_breaker.half_open: found 0; write from 1 to 1000",
+            "10: clusters.api.circuit_breaker.reply: found 200; write 429, 500, 502, 503 or 504",
+            "11: clusters.api.failover: the requests would go in a circle: 'api' → 'api'; end it in some cluster",
+            "12: clusters.one.failover: the requests would go in a circle: "
+            "'one' → 'two' → 'three' → 'one'; end it in some cluster",
+            "13: clusters.two.circuit_breaker.fallback: the requests would go in a circle: "
+            "'two' → 'three' → 'one' → 'two'; end it in some cluster",
+            "14: clusters.three.failover: the requests would go in a circle: "
+            "'three' → 'one' → 'two' → 'three'; end it in some cluster",
+            "17: defaults.failover: there is no cluster 'none'; did you mean 'one'?",
         ],
     ),
     (

@@ -87,7 +87,9 @@ class CheckTests(SynchronousTestCase):
         self.assertIn(os.path.join(where, "conf", "lemmy.yaml"), files)
         for file in files:
             done = lemmy("check", "--config", file)
-            self.assertEqual((0, ""), (done.returncode, done.stderr), file)
+            # The one that names every setting has an example without a secret.
+            said = [] if file.endswith("/lemmy.yaml") else done.stderr.splitlines()
+            self.assertEqual((0, []), (done.returncode, said), file)
             self.assertTrue(done.stdout.startswith(f"{file}: OK ("), done.stdout)
 
     def test_opens_nothing(self) -> None:

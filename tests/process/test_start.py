@@ -228,6 +228,30 @@ class RefusalTests(SynchronousTestCase):
             lines,
         )
 
+    def test_broken_scheduler(self) -> None:
+        """A scheduler that cannot do what one must is found out at the start, before any request is."""
+        module = (
+            "import sys\n"
+            "from zope.interface import implementer\n"
+            "from lemmytx.interfaces import IScheduler\n"
+            "from lemmytx.plugin import Scheduler\n"
+            "@implementer(IScheduler)\n"
+            "class Mine:\n"
+            "    def update(self, backends):\n"
+            "        pass\n"
+            "    def choose(self, candidates, request):\n"
+            "        %s\n"
+            "mine = Scheduler('mine', Mine)\n"
+        )
+        for choose, said in (
+            ("return candidates[0].name", "choose returns 'b"),
+            ("return candidates[1]", "choose raises IndexError"),
+            ("sys.exit(3)", "choose raises SystemExit(3)"),
+        ):
+            lines = self.refused(self.with_plugins(broken=module % choose))
+            told = [line for line in lines if "plugins/broken.py: scheduler 'mine': " in line]
+            self.assertTrue(told and all(said in line for line in told), lines)
+
 
 class BackendTests(SynchronousTestCase):
     """Backends that are not there."""
@@ -237,7 +261,7 @@ class BackendTests(SynchronousTestCase):
         nginx = Nginx(self)
         settings = configuration([nginx.url, "http://backend.invalid:80"])
         settings["vhosts"].append({"hosts": ["lost.example"], "cluster": "lost"})
-        settings["clusters"]["lost"] = {"backends": ["http://backend.invalid:81"]}
+        settings["clusters"]["lost"] = {"backends": ["http://backend.invalid:81"], "queue": {"on_unavailable": False}}
         # A machine without a name server need not wait for it.
         lemmy = Lemmy(self, settings, environment={"RES_OPTIONS": "timeout:1 attempts:1"}).ready()
         for _ in range(4):

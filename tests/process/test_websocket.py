@@ -256,7 +256,7 @@ class WebSocketTests(WebSocketCase):
 
     def test_capacity(self) -> None:
         """A WebSocket takes a place of the backend's capacity until it ends; the next one is refused as long."""
-        lemmy = self.lemmy(cluster={"backends": [{"url": self.url(), "capacity": 1}]})
+        lemmy = self.lemmy(cluster={"backends": [{"url": self.url(), "capacity": 1}], "queue": {"limit": 0}})
 
         async def scene() -> None:
             async with self.backend():

@@ -330,7 +330,7 @@ class SecureTests(Http2Case):
 
     def test_capacity(self) -> None:
         """A WebSocket takes a place of the backend's capacity until its stream ends."""
-        lemmy = self.lemmy(cluster={"backends": [{"url": self.url(), "capacity": 1}]})
+        lemmy = self.lemmy(cluster={"backends": [{"url": self.url(), "capacity": 1}], "queue": {"limit": 0}})
 
         async def scene() -> None:
             async with self.backend():

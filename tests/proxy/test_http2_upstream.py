@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from lemmytx.cluster.backend import Pool
 from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.cluster.multiplexed import Multiplexed
 from lemmytx.cluster.passive import Passive
 from tests.proxy.http2_backends import H2C, Http2Case
@@ -188,6 +189,24 @@ class MessageTests(Http2Case):
         second = self.peer()
         second.ok()
         self.assertEqual((split(client.got)[2], self.ended), (b"hello", (200, "ok")))
+
+    def test_hedged(self) -> None:
+        """A hedge goes over HTTP/2 as well; the loser's stream is cancelled, whichever that is, and nothing else."""
+        for winner in (0, 1):
+            self.compose(2, rules=Rules(hedge=HedgeRules(None, 0.05)))
+            self.multiplex()
+            client = self.client()
+            client.send(GET)
+            first = self.peer()
+            self.loop.wait(0.06)
+            second = self.peer()
+            peers = [first, second]
+            peers[winner].ok()
+            loser = peers[1 - winner]
+            self.assertEqual(loser.asked.reset, CANCEL)
+            self.assertIsNone(loser.gone_away)
+            self.assertEqual(split(client.got)[2], b"hello")
+            self.assertEqual([backend.failures for backend in self.backends], [{}, {}])
 
     def test_upgradeOfAnotherKind(self) -> None:
         """A wish for a protocol that is no WebSocket is not passed on: the request is, without it."""

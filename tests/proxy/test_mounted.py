@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.sticky import Codec, Cookie, Sticky
 from lemmytx.cluster.way import Way
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
@@ -230,6 +232,16 @@ class MountedTests(TestCase):
         self.assertEqual(head.count(b"\r\nserver:"), 1)
         self.assertIn(b"server: backend/1", head)
         self.assertIn(b"21 nov 2026 00:00:00", head)
+
+    async def test_sticky(self) -> None:
+        """A client of the site is bound by a cookie that the backend does not see."""
+        self.cluster.rules.sticky = Sticky(Codec([b"0123456789abcdef"], "app"), Cookie(b"lemmy"))
+        head = (await self.ask(b"/app/echo")).partition(b"\r\n\r\n")[0]
+        found = re.search(rb"(?i)\r\nset-cookie: (lemmy=[A-Za-z0-9_-]{36}); Path=/; HttpOnly; SameSite=Lax\r\n", head)
+        assert found is not None, head
+        again = await self.ask(b"/app/echo", fields=b"Cookie: a=1; %b\r\n" % found[1])
+        self.assertNotIn(b"set-cookie", again.lower())
+        self.assertEqual([b"a=1"], self.answers.requests[-1].requestHeaders.getRawHeaders(b"cookie"))
 
     async def test_post(self) -> None:
         """A body goes out whole, short and long (twisted.web keeps long ones in a file), with a length or in chunks."""

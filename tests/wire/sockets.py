@@ -268,13 +268,16 @@ class Backend:
     @ivar began: what it does with a request's head, before its body.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, port: int = 0) -> None:
+        """
+        @param port: where it listens; 0: the system chooses.
+        """
         self.loop = loop
         self.sides: list[Side] = []
         self.requests: list[Message] = []
         self.script: Callable[[Side, Message], None] = serve
         self.began: Callable[[Side, Message], None] = greet
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._listening = socket.create_server(("127.0.0.1", port), backlog=1024)
         self._listening.setblocking(False)
         self.port: int = self._listening.getsockname()[1]
         loop.selector.register(self._listening, selectors.EVENT_READ, self._accept)

@@ -1,0 +1,1 @@
+"""Looking after backends without a request: what is done, and when."""

@@ -1,0 +1,125 @@
+"""
+Why a request would go to one backend and not to the others: for people, and without doing anything.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from lemmytx.cluster.backend import Backend
+from lemmytx.interfaces import IPreviewingScheduler
+
+if TYPE_CHECKING:
+    from lemmytx.cluster.cluster import Cluster
+
+
+class Dropped(NamedTuple):
+    """
+    A backend that does not come into question.
+
+    @ivar filter: what has dropped it: C{state}, C{address}, C{health}, C{tried}, C{capacity}, C{role} or C{sticky}.
+    @ivar reason: in a few words.
+    """
+
+    filter: str
+    backend: Backend
+    reason: str
+
+
+class Explanation(NamedTuple):
+    """
+    What a choice would come to.
+
+    @ivar dropped: those that are not offered, in the order of the configuration; the first filter counts.
+    @ivar candidates: those that are.
+    @ivar pick: whom the scheduler would take of them; L{None} when that is left to chance, when the scheduler does not
+        say, or when there is nobody.
+    """
+
+    dropped: list[Dropped]
+    candidates: tuple[Backend, ...]
+    pick: Backend | None
+
+
+def explain(cluster: Cluster, request: Any) -> Explanation:
+    """
+    @param request: an L{lemmytx.interfaces.IRequest}; where it has C{tried}, these are left out.
+    """
+    sticky = cluster.rules.sticky
+    if sticky is not None and not getattr(request, "tried", ()):
+        bound = sticky.preview(cluster, request)
+        if bound is not None:
+            why = f"the client is bound to {bound.name}"
+            elsewhere = [Dropped("sticky", backend, why) for backend in cluster.backends if backend is not bound]
+            return Explanation(elsewhere, (bound,), bound)
+    dropped = {}
+    available = set()
+    for backend in cluster.backends:
+        reason = _unavailable(cluster, backend)
+        if not reason:
+            available.add(backend)
+            reason = _taken(cluster, backend, getattr(request, "tried", ()))
+        if reason:
+            dropped[backend] = Dropped(reason[0], backend, reason[1])
+    left = [backend for backend in cluster.backends if backend not in dropped]
+    roles = {backend.role for backend in left}
+    role, others = "active", ""
+    if "active" in roles:
+        others = "an active one can take it"
+    elif "standby" in roles:
+        role, others = "standby", "a standby one can take it"
+    elif any(backend.role == "active" for backend in available):
+        others = "only when no active one is available, and one is"
+    else:
+        role = "backup"
+    for backend in left:
+        if backend.role != role:
+            dropped[backend] = Dropped("role", backend, f"{backend.role}: {others}")
+    candidates = tuple(backend for backend in left if backend.role == role)
+    return Explanation(
+        [dropped[backend] for backend in cluster.backends if backend in dropped],
+        candidates,
+        _pick(cluster, candidates, request),
+    )
+
+
+def _unavailable(cluster: Cluster, backend: Backend) -> tuple[str, str] | None:
+    """Why nobody gets to it."""
+    if backend.state != "ready":
+        return "state", f"an operator set it to {backend.state}"
+    if not backend.located:
+        return "address", f"{backend.location.host} has no address"
+    if cluster.panicking:
+        return None
+    checked, passive = backend.checked, backend.passive
+    if checked is not None and not checked.available:
+        return "health", f"{checked.state}: {checked.reason}"
+    if passive.ejected:
+        left = passive.until - cluster.now()
+        if left > 0:
+            return "health", f"ejected for another {left:.1f} s: {backend.ejection[1]}"
+        if passive.trying:
+            return "health", "ejected, and another request is its trial"
+    return None
+
+
+def _taken(cluster: Cluster, backend: Backend, tried: tuple[Backend, ...]) -> tuple[str, str] | None:
+    """Why this request does not get to it."""
+    if backend in tried:
+        return "tried", "this request was there before"
+    if backend.capacity and backend.active >= backend.room:
+        return "capacity", f"{backend.active} of {backend.room} requests are in flight"
+    return None
+
+
+def _pick(cluster: Cluster, candidates: tuple[Backend, ...], request: Any) -> Backend | None:
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    scheduler = cluster.scheduler
+    if not IPreviewingScheduler.providedBy(scheduler):
+        return None
+    try:
+        pick = scheduler.preview(candidates, request)
+    except Exception:  # a plugin's; what it would do in earnest is told when it does it
+        return None
+    return pick if isinstance(pick, Backend) else None

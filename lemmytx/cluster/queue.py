@@ -1,0 +1,404 @@
+"""
+Where requests wait for a backend.
+
+One queue per cluster, with a line for each leaf of its buckets (L{lemmytx.balance.buckets}). A cluster without buckets
+has the root's line alone and counts no tokens: the capacities of its backends are the only bound, and nothing here is
+called until a request finds nobody to go to.
+
+C{Cluster.gate} is this object while it has to be asked first: with buckets always, without them while somebody waits,
+since nobody may overtake those. Who waits is served in another turn of the reactor than the one that made room
+(L{wake}), all of them in one go: an exchange that ends is not in the middle of its end then, and a hundred that end at
+once wake it once. Until then whoever comes gets in line, so the room goes to the one whose turn it is.
+
+What can make room, and so wakes it: a backend is done with an exchange (C{Backend.freed}, set while somebody waits), a
+token is given back, the state or the room of a backend is another (C{Cluster.changed}), or the time is over for which
+one was out.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twisted.internet.interfaces import IDelayedCall
+
+from lemmytx.balance.buckets import UNBOUNDED, Bucket, Root, Share
+from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.traffic import FULL, Traffic
+from lemmytx.net.ticker import Ticker
+
+if TYPE_CHECKING:
+    from lemmytx.cluster.cluster import Cluster
+
+#: The bucket of requests for which nobody names one, where there is a bucket of that name.
+USUAL = "main"
+
+
+class QueueRules(NamedTuple):
+    """
+    How requests wait.
+
+    @ivar limit: how many in each bucket; 0 = none.
+    @ivar timeout: seconds, at the most.
+    @ivar retry_after: seconds after which a client should come again that found the queue full.
+    @ivar on_unavailable: whether they wait also while there is no backend that could take any.
+    @ivar buckets: those below the root. With them, every active backend has a capacity.
+    @ivar usual: the name of the bucket for requests that name none; L{None}: C{USUAL} if there is one, else the root.
+    @ivar classify: names the bucket of an L{lemmytx.interfaces.IRequest}, or says L{None}.
+    """
+
+    limit: int = 1000
+    timeout: float = 30.0
+    retry_after: int = 30
+    on_unavailable: bool = True
+    buckets: tuple[Share, ...] = ()
+    usual: str | None = None
+    classify: Callable[[Any], object] | None = None
+
+
+class Place:
+    """
+    An exchange's place in the queue, and its token after that, where tokens are counted.
+
+    @ivar bucket: the leaf.
+    @ivar waiting: whether it is a place in the queue.
+    @ivar since: when it got in line, on the ticker's clock.
+    """
+
+    __slots__ = ("bucket", "check_at", "deadline", "exchange", "queue", "since", "waiting")
+
+    def __init__(self, queue: Queue, bucket: Bucket, exchange: Any) -> None:
+        self.queue = queue
+        self.bucket = bucket
+        self.exchange = exchange
+        self.waiting = False
+        self.since = 0.0
+        self.deadline = inf
+        self.check_at = inf
+
+    def expired(self) -> None:
+        """See L{lemmytx.net.ticker.Timed}."""
+        self.queue.timed_out(self)
+
+    def leave(self) -> None:
+        """The exchange is over, or does not want it any more. Takes the same time however many wait."""
+        self.queue.left(self)
+
+    def __repr__(self) -> str:
+        return f"<Place {'in line' if self.waiting else 'token'} bucket={self.bucket.name or '(root)'}>"
+
+
+class Queue:
+    """
+    The queue of a cluster.
+
+    @ivar root: the buckets.
+    @ivar counted: whether there are tokens.
+    @ivar waiting: how many exchanges wait.
+    @ivar traffics: what was served with tokens, by the names of buckets.
+    """
+
+    __slots__ = (
+        "_alarm", "_cluster", "_dissolved", "_lines", "_listening", "_serving", "_stirred", "_ticker", "_usual",
+        "counted", "root", "rules", "traffics", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, cluster: Cluster, rules: QueueRules) -> None:
+        self._cluster = cluster
+        self._lines: dict[Bucket, OrderedDict[Place, None]] = {}
+        self._ticker: Ticker | None = None
+        self._alarm: IDelayedCall | None = None
+        self._listening = False
+        self._serving = False  # or about to
+        self._stirred = False  # something happened since it began
+        self._dissolved = False
+        self.waiting = 0
+        self.traffics: dict[str, Traffic] = {}
+        self.root = Root()
+        self.configure(rules)
+
+    def configure(self, rules: QueueRules) -> None:
+        """Other rules, for those who wait already too, but for their timeout. The cluster calls L{changed} next."""
+        self.rules = rules
+        root = self.root
+        self.counted = bool(rules.buckets)
+        if not self.counted:
+            root.resize(UNBOUNDED)
+        gone = root.configure(rules.buckets)
+        self.traffics = {name: traffic for name, traffic in self.traffics.items() if name in root.buckets}
+        usual = root.buckets.get(USUAL if rules.usual is None else rules.usual)
+        self._usual = root.leaf if usual is None else usual.leaf
+        moved = [place for leaf in gone for place in self._lines.pop(leaf, ())]
+        for place in moved:
+            place.bucket.wait(-1)
+            place.bucket = self._usual
+            place.bucket.wait(1)
+        if moved:
+            # They have the places that they would have, had they come here in the first place.
+            line = self._line(self._usual)
+            together = sorted([*line, *moved], key=lambda place: place.since)
+            line.clear()
+            line.update(dict.fromkeys(together))
+        self._cluster.gate = self if self.counted or self.waiting else None
+
+    @property
+    def buckets(self) -> dict[str, Bucket]:
+        """All buckets by name, the root by the empty one. Without buckets the root's tokens are not counted."""
+        return self.root.buckets
+
+    def bucket_of(self, exchange: Any) -> Bucket:
+        """The leaf for an exchange: what its route says, else what the classifier says, else the usual one."""
+        if not self.counted:
+            return self.root.leaf
+        name: object = exchange.route.bucket
+        if name is None and self.rules.classify is not None:
+            name = self.rules.classify(exchange)
+        bucket = self.root.buckets.get(name) if name and isinstance(name, str) else None
+        return self._usual if bucket is None else bucket.leaf
+
+    # The way of a request
+
+    def choose(self, exchange: Any) -> Backend | None:
+        """
+        C{Cluster.choose}, for those whose turn it is.
+
+        @param exchange: one without a place, or with a token.
+        @return: a backend; where tokens are counted the exchange has one then. L{None}: there is none now, or others
+            come first.
+        """
+        cluster = self._cluster
+        if exchange.place is not None or exchange.attempts:
+            # It has waited for its turn already.
+            return cluster.choose(exchange)
+        bucket = self.bucket_of(exchange)
+        if bucket.queued or (self._serving and self.waiting) or not bucket.may_take():
+            return None
+        backend = cluster.choose(exchange)
+        if backend is not None and self.counted:
+            bucket.take()
+            exchange.place = Place(self, bucket, exchange)
+        return backend
+
+    def wait(self, exchange: Any) -> str:
+        """
+        Get in line: nobody can take the exchange now.
+
+        @return: empty when it waits now. Then comes, once, C{exchange.admitted} or C{exchange.turned_away}, unless it
+            leaves first. Else why it must not: C{queue_full}; C{overloaded}, where the queue has no places at all;
+            C{no_backend}.
+        """
+        rules = self.rules
+        bucket = self.bucket_of(exchange)
+        if not bucket.queued and not self._may_come():
+            return "no_backend"
+        if bucket.queued >= rules.limit:
+            bucket.refuse()
+            return "queue_full" if rules.limit else "overloaded"
+        self._ticker = ticker = exchange.resource.ticker
+        place = Place(self, bucket, exchange)
+        place.waiting = True
+        place.since = ticker.seconds()
+        place.deadline = place.since + rules.timeout
+        ticker.watch(place)
+        exchange.place = place
+        self._line(bucket)[place] = None
+        bucket.wait(1)
+        self.waiting += 1
+        if not self._listening:
+            self._listen()
+        if self.waiting == 1:
+            self._cluster.gate = self
+            self._set_alarm()
+        return ""
+
+    def _may_come(self) -> bool:
+        """Whether waiting makes sense: there is a backend that could take a request when it has less to do."""
+        cluster = self._cluster
+        if not cluster.backends:
+            return False  # nothing can come back
+        if cluster.failover is not None and not cluster.up():
+            return False  # they need not wait for that: another cluster has them
+        if self.rules.on_unavailable and not self._dissolved:
+            return True
+        return bool(self.root.ceil) if self.counted else cluster.full()
+
+    def left(self, place: Place) -> None:
+        """See L{Place.leave}."""
+        place.exchange.place = None
+        if place.waiting:
+            self._take_out(place)
+            place.bucket.wait(-1)
+        else:
+            self._count(place)
+            place.bucket.release()
+            if self.waiting:
+                self.wake()
+
+    def _count(self, place: Place) -> None:
+        """An exchange that had a token has ended, or goes elsewhere."""
+        exchange = place.exchange
+        if exchange.total < 0:
+            return
+        time = exchange.total if exchange.tunnel is None else exchange.first_byte
+        name, node = "", place.bucket
+        while node.parent is not None:
+            # The leaf of a bucket that has others in it is called like the bucket.
+            if node.name != name:
+                name = node.name
+                traffic = self.traffics.get(name)
+                if traffic is None:
+                    traffic = self.traffics[name] = Traffic()
+                traffic.ended(exchange.status, time, exchange.received, exchange.sent)
+                if not traffic.count & FULL:
+                    traffic.fold(exchange.started + exchange.total)
+            node = node.parent
+
+    def _line(self, bucket: Bucket) -> OrderedDict[Place, None]:
+        line = self._lines.get(bucket)
+        if line is None:
+            # An OrderedDict gives up its first as fast as any other; a dict walks over all that left before.
+            line = self._lines[bucket] = OrderedDict()
+        return line
+
+    def _take_out(self, place: Place) -> None:
+        del self._lines[place.bucket][place]
+        place.waiting = False
+        assert self._ticker is not None
+        self._ticker.forget(place)
+        self.waiting -= 1
+        if not self.waiting:
+            self._cluster.gate = self if self.counted else None
+            if self._alarm is not None:
+                self._alarm.cancel()
+                self._alarm = None
+
+    # Who is next
+
+    def wake(self) -> None:
+        """There may be room: serve who waits, in the next turn of the reactor. Also what C{Backend.freed} calls."""
+        if not self.waiting:
+            # Nobody has waited since the last time: from now on an exchange's end is as cheap again as it was.
+            self._listening = False
+            for backend in self._cluster.backends:
+                backend.freed = None
+            return
+        self._stirred = True
+        if not self._serving:
+            self._serving = True
+            assert self._ticker is not None
+            self._ticker.soon(self._serve)
+
+    def _serve(self) -> None:
+        """Send on as many as there is room for."""
+        root, cluster, counted = self.root, self._cluster, self.counted
+        self._stirred = False
+        passed: list[Bucket] = []
+        try:
+            while (leaf := root.next(passed)) is not None:
+                place = next(iter(self._lines[leaf]))
+                exchange = place.exchange
+                backend = cluster.choose(exchange)
+                if backend is None:
+                    passed.append(leaf)
+                    continue
+                self._take_out(place)
+                if counted:
+                    root.admit(leaf)
+                else:
+                    leaf.wait(-1)
+                    exchange.place = None
+                exchange.admitted(backend, place.since)
+        finally:
+            self._serving = False
+            if self.waiting:
+                self._set_alarm()
+                if self._stirred:
+                    self.wake()
+
+    def timed_out(self, place: Place) -> None:
+        """It has waited for too long."""
+        place.bucket.expire()
+        self._turn_away(place, "timeout_queue")
+
+    def _turn_away(self, place: Place, termination: str) -> None:
+        self._take_out(place)
+        place.bucket.wait(-1)
+        place.exchange.place = None
+        place.exchange.turned_away(termination, place.since)
+
+    def turn_away(self, termination: str = "no_backend") -> None:
+        """Nobody waits any longer."""
+        for line in list(self._lines.values()):
+            while line:
+                self._turn_away(next(iter(line)), termination)
+
+    # What happens to the backends
+
+    def changed(self) -> None:
+        """States, members, rooms or rules of the cluster are others."""
+        if self.counted:
+            self._resize()
+        if self._listening:
+            self._listen()  # to new ones too
+        if self.waiting:
+            if self._may_come():
+                self.wake()
+            else:
+                self.turn_away()
+
+    def uncovered(self, backend: Backend) -> list[str]:
+        """
+        What speaks against taking a backend out: shares that are ensured, in use, and more than the others can take.
+
+        @return: one sentence each; empty when nothing does.
+        """
+        if not self.counted or backend not in self._cluster.candidates:
+            return []
+        return self.root.uncovered(self.root.size - backend.room)
+
+    def dissolve(self) -> None:
+        """The cluster is not wanted any more. Those who wait are still served, unless there is nobody to do it."""
+        self._dissolved = True
+        self.changed()
+
+    def _resize(self) -> None:
+        """
+        The tokens are what the available active backends can take; those on standby may be used beyond that. When there
+        is no active one, whoever stands in takes their place.
+        """
+        cluster = self._cluster
+        size = sum(backend.room for backend in cluster.candidates)
+        standby, backup = cluster.standing_in("standby"), cluster.standing_in("backup")
+        usual = sum(backend.room for backend in cluster.backends if backend.role == "active")
+        # One without a capacity takes as much as those it stands in for.
+        extra = sum(backend.room if backend.capacity else usual for backend in standby)
+        if not cluster.candidates:
+            size, extra = extra + sum(backend.room if backend.capacity else usual for backend in backup), 0
+        if (size, extra) != (self.root.size, self.root.extra):
+            self.root.resize(size, extra)
+
+    def _listen(self) -> None:
+        """Hear of every exchange that ends."""
+        self._listening = True
+        for backend in self._cluster.backends:
+            backend.freed = self.wake
+
+    def _set_alarm(self) -> None:
+        """A backend that is out for a time says nothing when that is over."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        ticker = self._ticker
+        assert ticker is not None
+        until = self._cluster.back_at()
+        if until != inf:
+            self._alarm = ticker.later(max(0.0, until - ticker.seconds()), self._alarmed)
+
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self._cluster.changed()
+
+    def __repr__(self) -> str:
+        return f"<Queue of {self._cluster.name} waiting={self.waiting} {self.root!r}>"

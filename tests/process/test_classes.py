@@ -1,0 +1,192 @@
+"""Queues and classes, by a process: waiting, shares, reloads, several workers, the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import Any
+
+from tests.process.case import GET, ScriptedCase
+from tests.process.rig import ANY, Lemmy, configuration, read
+from tests.wire.sockets import PLAIN, Client
+
+VIP = GET.replace(b"GET / ", b"GET /vip ")
+
+BUCKETS = {"vip": {"rate": "20%", "ceil": "40%"}, "main": {"rate": "80%"}}
+
+
+class ClassesTests(ScriptedCase):
+    """A backend that answers when it is told to."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.clients: list[Client] = []
+
+    def client(self, lemmy: Lemmy, data: bytes = b"") -> Client:
+        """A client that has sent something."""
+        self.clients.append(super().client(lemmy, data))
+        return self.clients[-1]
+
+    def nothing_left(self, lemmy: Lemmy) -> None:
+        """All clients go, and every counter is back at zero."""
+        for client in self.clients:
+            client.close()
+        super().nothing_left(lemmy)
+
+    def settings(self, capacity: int, buckets: dict[str, Any] | None = None, **settings: Any) -> dict[str, Any]:
+        """What is configured beside the usual."""
+        cluster: dict[str, Any] = {
+            "backends": [{"url": f"http://127.0.0.1:{self.backend.port}", "capacity": capacity}],
+            "buckets": buckets or {},
+            **settings.pop("cluster", {}),
+        }
+        routes: list[dict[str, Any]] = [{"cluster": "c"}]
+        if buckets:
+            routes.insert(0, {"path": "/vip", "cluster": "c", "bucket": "vip"})
+        return {
+            "vhosts": [{"hosts": ["*"], "routes": routes}],
+            "access_log": {"path": "access", "format": "json"},
+            "cluster": cluster,
+            **settings,
+        }
+
+    def queued(self, capacity: int, buckets: dict[str, Any] | None = None, **settings: Any) -> Lemmy:
+        """A proxy with these."""
+        self.hold()
+        return self.starts(**self.settings(capacity, buckets, **settings))
+
+    def ask(self, lemmy: Lemmy, *requests: bytes) -> list[Client]:
+        """Clients that ask, each for itself, in this order; there is an answer to none."""
+        clients = []
+        for request in requests:
+            before = lemmy.stats()["exchanges"]
+            clients.append(self.client(lemmy, request))
+            self.until(lambda before=before: lemmy.stats()["exchanges"] == before + 1)  # type: ignore[misc]
+        return clients
+
+    def log(self, lemmy: Lemmy) -> list[dict[str, Any]]:
+        """The access log."""
+        return [json.loads(line) for line in read(os.path.join(lemmy.folder, "access")).splitlines()]
+
+    def test_waits(self) -> None:
+        """With the settings that are usual a request waits for a backend at capacity; the log has the time of it."""
+        lemmy = self.queued(1)
+        first, second = self.ask(lemmy, GET, GET)
+        self.until(lambda: len(self.held) == 1)
+        self.held.pop().write(PLAIN)
+        self.answered(first, 200)
+        self.until(lambda: len(self.held) == 1)
+        self.held.pop().write(PLAIN)
+        self.answered(second, 200)
+        self.until(lambda: len(self.log(lemmy)) == 2)
+        times = [line["queue_time"] for line in self.log(lemmy)]
+        self.assertIsNone(times[0])
+        self.assertGreater(times[1], 0)
+        self.nothing_left(lemmy)
+
+    def test_refusals(self) -> None:
+        """The queue is as long, and waits as long, as configured."""
+        lemmy = self.queued(1, cluster={"queue": {"limit": 1, "timeout": "300ms", "retry_after": 9}})
+        first, second = self.ask(lemmy, GET, GET)
+        third = self.client(lemmy, GET)
+        self.until(lambda: bool(third.answers))
+        self.assertIn(b"Retry-After: 9\r\n", third.received)
+        self.answered(third, 503)
+        self.answered(second, 504)
+        self.until(lambda: len(self.log(lemmy)) == 2)
+        self.assertEqual({line["termination"] for line in self.log(lemmy)}, {"queue_full", "timeout_queue"})
+        self.held.pop().write(PLAIN)
+        self.answered(first, 200)
+        self.nothing_left(lemmy)
+
+    def test_ensured(self) -> None:
+        """A class that has less than it is ensured is served before those that came earlier."""
+        lemmy = self.queued(5, BUCKETS)
+        clients = self.ask(lemmy, *[GET] * 7, VIP)
+        self.until(lambda: len(self.held) == 5)
+        self.held.pop(0).write(PLAIN)
+        self.until(lambda: len(self.held) == 5)
+        self.held.pop().write(PLAIN)
+        self.answered(clients[7], 200)
+        while not all(client.answers for client in clients[:7]):
+            self.until(lambda: bool(self.held) or all(client.answers for client in clients[:7]))
+            for side in self.held:
+                side.write(PLAIN)
+            self.held.clear()
+        self.nothing_left(lemmy)
+
+    def test_reload(self) -> None:
+        """Another capacity and other shares hold at once, for those who wait too."""
+        lemmy = self.queued(5, BUCKETS)
+        clients = self.ask(lemmy, *[VIP] * 4)
+        self.until(lambda: len(self.held) == 2)
+        settings = self.settings(5, {"vip": {"rate": "20%", "ceil": "60%"}, "main": {"rate": "80%"}})
+        self.reloads(lemmy, settings)
+        self.until(lambda: len(self.held) == 3)
+        settings = self.settings(10, {"vip": {"rate": "20%", "ceil": "60%"}, "main": {"rate": "80%"}})
+        self.reloads(lemmy, settings)
+        self.until(lambda: len(self.held) == 4)
+        for side in self.held:
+            side.write(PLAIN)
+        for client in clients:
+            self.answered(client, 200)
+        self.nothing_left(lemmy)
+
+    def reloads(self, lemmy: Lemmy, settings: dict[str, Any]) -> None:
+        """The same proxy with other settings."""
+        lemmy.reload(configuration(f"http://127.0.0.1:{self.backend.port}", **settings))
+
+    def test_removed(self) -> None:
+        """A reload that takes the cluster away leaves those who wait for it to be served."""
+        lemmy = self.queued(1)
+        first, second = self.ask(lemmy, GET, GET)
+        self.until(lambda: len(self.held) == 1)
+        settings: dict[str, Any] = {
+            "listeners": [{"endpoint": door} for door in (ANY,)],
+            "access_log": {"path": "access", "format": "json"},
+        }
+        lemmy.reload(settings)
+        self.held.pop().write(PLAIN)
+        self.answered(first, 200)
+        self.until(lambda: len(self.held) == 1)
+        self.held.pop().write(PLAIN)
+        self.answered(second, 200)
+        self.nothing_left(lemmy)
+
+    def test_stop(self) -> None:
+        """Who waits when the time to drain is over gets 503; the process ends as it should."""
+        lemmy = self.queued(1, timeouts={"drain": "300ms"})
+        first, second = self.ask(lemmy, GET, GET)
+        lemmy.signal(signal.SIGTERM)
+        self.answered(second, 503)
+        self.answered(first, 503)
+        self.assertEqual(0, lemmy.ended())
+        self.assertNotIn("Traceback", lemmy.output())
+
+    def test_drains(self) -> None:
+        """Who waits when a process begins to drain is served, as long as there is time."""
+        lemmy = self.queued(1, timeouts={"drain": 60})
+        first, second = self.ask(lemmy, GET, GET)
+        lemmy.signal(signal.SIGTERM)
+        lemmy.says("stopping: 2 exchanges")
+        self.until(lambda: len(self.held) == 1)
+        self.held.pop().write(PLAIN)
+        self.answered(first, 200)
+        self.until(lambda: len(self.held) == 1)
+        self.held.pop().write(PLAIN)
+        self.answered(second, 200)
+        self.assertEqual(0, lemmy.ended())
+
+    def test_workers(self) -> None:
+        """Requests wait in each of several workers, and all get through."""
+        lemmy = self.queued(3, workers=2)
+        clients = [self.client(lemmy, GET) for _ in range(12)]
+        answered = 0
+        while answered < 12:
+            self.until(lambda: bool(self.held))
+            self.held.pop(0).write(PLAIN)
+            answered += 1
+        for client in clients:
+            self.answered(client, 200)
+        self.nothing_left(lemmy)
