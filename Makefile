@@ -14,6 +14,8 @@ PURE_TESTS ?= tests.http1 tests.proxy
 BENCH ?=
 # Arguments of `make drills`, such as DRILLS="--only upgrade".
 DRILLS ?=
+# Arguments of `make balance`, such as BALANCE="--quick".
+BALANCE ?=
 # Arguments of `make autobahn`, such as AUTOBAHN="--python2 /opt/python2.7/bin/python".
 AUTOBAHN ?=
 # Arguments of `make programs`, such as PROGRAMS="--size 50000000".
@@ -25,7 +27,7 @@ INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.p
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench drills drilled autobahn h2spec programs docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench balance drills drilled autobahn h2spec programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -34,6 +36,7 @@ help:
 	@echo 'make run     the proxy with two demo backends: http://127.0.0.1:8080/'
 	@echo 'make test    everything that CI checks'
 	@echo 'make bench   lemmytx beside nginx, HAProxy, Caddy and twisted.web (BENCH="--quick" for a rough picture)'
+	@echo 'make balance  every scheduler beside HAProxy and nginx, with slow, failing and returning backends (BALANCE="--quick")'
 	@echo 'make drills  reloads, upgrades, killed workers and stops under load (DRILLS="--quick" for the short form)'
 	@echo 'make autobahn  the WebSocket fuzzing client Autobahn, with lemmytx between and without (wants a Python 2.7)'
 	@echo 'make h2spec  the public suite for HTTP/2, over TLS and without (wants h2spec on the PATH)'
@@ -49,6 +52,9 @@ test: lint types layers fragments docs wheel drilled trial
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.run $(BENCH)
+
+balance: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.balance $(BALANCE)
 
 drills: $(VENV)/.run
 	$(BIN)/python -m benchmarks.drills $(DRILLS)
