@@ -47,6 +47,16 @@ class Loop:
         return True
 
 
+    def settle(self) -> None:
+        """Reads and writes what can be at once, and what comes of that."""
+        for _ in range(100):
+            ready = self.selector.select(0)
+            if not ready:
+                return
+            for key, events in ready:
+                key.data(events)
+
+
 class Peer:
     """
     One end of a connection.
@@ -290,7 +300,8 @@ class Backend:
             return
 
     def forget(self) -> None:
-        """Begins a new record: drops what came, and the connections that have ended."""
+        """Begins a new record: drops what came, and the connections that have ended, also those just now."""
+        self.loop.settle()
         self.requests.clear()
         self.script = serve
         self.began = greet
