@@ -46,7 +46,6 @@ class Loop:
                 key.data(events)
         return True
 
-
     def settle(self) -> None:
         """Reads and writes what can be at once, and what comes of that."""
         for _ in range(100):
