@@ -19,7 +19,6 @@ STDERR goes to the log: one line for an exchange, and so many a second for a clu
 
 from __future__ import annotations
 
-import socket
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -38,45 +37,28 @@ from lemmytx.http1 import codec
 from lemmytx.message import ProtocolError, ResponseHead
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.body import OutgoingBody
+from lemmytx.proxy.single import CLOSE_TIME, Single
 
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
 
 log = Logger(namespace="lemmytx.proxy")
 
-#: Seconds that a backend has to take what is queued on a connection that is not needed any more.
-CLOSE_TIME = 10.0
-
 
 @implementer(IProtocol, IPushProducer)
-class FastCgi:
+class FastCgi(Single):
     """See the module, and L{lemmytx.proxy.carrier.Carrier}, which it is."""
 
-    __slots__ = (
-        "_application", "_held", "_keep", "_queued", "_response", "_too_long", "_variables", "answered", "backend",
-        "check_at", "deadline", "exchange", "paused", "refused", "served", "ticker", "transport",
-    )  # fmt: skip
-
-    transport: Any
+    __slots__ = ("_application", "_held", "_keep", "_response", "_too_long", "_variables")
 
     def __init__(self, backend: Backend, ticker: Ticker, settings: Application) -> None:
-        self.backend = backend
-        self.ticker = ticker
-        self.transport = None
-        self.exchange: Exchange | None = None
-        self.served = 0
-        self.answered = False
-        self.refused = False
-        self.paused = False
-        self.deadline = inf
-        self.check_at = inf
+        super().__init__(backend, ticker)
         self._application = settings
         self._keep = False
         self._variables: list[tuple[bytes, bytes]] | None = None  # of a request that waits for its length
         self._held = bytearray()  # its body
         self._too_long = False  # and that it is longer than what is held
         self._response: Response | None = None  # to a request that is out
-        self._queued = 0  # when we last looked whether the backend takes any of the request
 
     # Requests
 
@@ -85,7 +67,9 @@ class FastCgi:
         self.exchange = exchange
         self.served += 1
         self.answered = self.refused = False
-        self._set_deadline(deadline)
+        self.deadline = deadline
+        if deadline < self.check_at:
+            self.ticker.watch(self)
         request = exchange.head
         unmeasured = body is not None and body.chunked
         peer = exchange.peer
@@ -175,13 +159,6 @@ class FastCgi:
             except Exception:
                 exchange.break_down()
 
-    def feed_from(self, source: Any | None) -> None:
-        """See L{lemmytx.proxy.carrier.Carrier}."""
-        if source is None:
-            self.transport.unregisterProducer()
-        else:
-            self.transport.registerProducer(source, True)
-
     def write(self, data: bytes) -> None:
         """Cannot come: there are no tunnels."""
 
@@ -192,44 +169,12 @@ class FastCgi:
         """None: bodies are framed by records."""
         return None
 
-    def fresh(self) -> bool:
-        """Whether the backend has neither closed it nor sent anything, as far as the kernel knows by now."""
-        handle = self.transport.getHandle()
-        try:
-            handle.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
-    def _set_deadline(self, deadline: float) -> None:
-        self.deadline = deadline
-        if deadline < self.check_at:
-            self.ticker.watch(self)
-
-    def await_response(self, seconds: float) -> None:
-        """See L{lemmytx.proxy.carrier.Carrier}."""
-        self._set_deadline(self.ticker.seconds() + seconds)
-
-    def await_room(self, seconds: float) -> None:
-        """See L{lemmytx.proxy.carrier.Carrier}."""
-        self._queued = getattr(self.transport, "queued", 0)
-        self.await_response(seconds)
-
-    def has_room(self) -> None:
-        """See L{lemmytx.proxy.carrier.Carrier}."""
-        self._queued = 0
-        self.deadline = inf
-
     # The pool
 
     def close(self) -> None:
         """See L{lemmytx.proxy.carrier.Carrier}."""
-        self.exchange = None
         self._ended()
-        self.await_response(CLOSE_TIME)
-        self.transport.loseConnection()
+        super().close()
 
     def abandon(self) -> None:
         """See L{lemmytx.proxy.carrier.Carrier}. The program is told, where it can still be."""
@@ -248,14 +193,6 @@ class FastCgi:
         transport.loseConnection()
 
     # What Twisted calls
-
-    def makeConnection(self, transport: Any) -> None:
-        """The connection stands."""
-        self.transport = transport
-        transport.setTcpNoDelay(True)
-
-    def connectionMade(self) -> None:
-        """See L{makeConnection}."""
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came from the backend."""
@@ -356,58 +293,12 @@ class FastCgi:
         self._ended()
         exchange.carry_on(b"", True, False)
 
-    def broke_down(self) -> None:
-        """Called inside of an C{except} clause: an error of our own came out of what we do with the backend's bytes."""
-        if self.exchange is not None:
-            self.exchange.break_down()
-        else:
-            log.failure("{upstream!r} was ended by an error of our own", upstream=self)
-            self.backend.lost(self)
-            self.transport.abortConnection()
-
-    def expired(self) -> None:
-        """The deadline has passed."""
-        exchange = self.exchange
-        if exchange is None:
-            self.backend.lost(self)
-            if self.transport.disconnecting:
-                self.transport.abortConnection()
-            else:
-                self.close()
-        elif getattr(self.transport, "queued", 0) < self._queued:
-            self.await_room(exchange.cluster.rules.write)
-        elif self._response is not None and self._response.delivered:
+    def late(self, exchange: Exchange) -> None:
+        """See L{Single}."""
+        if self._response is not None and self._response.delivered:
             self._let_be(exchange, self._response)
         else:
-            exchange.upstream_timed_out()
-
-    # As the producer of a downstream: what the client's transport calls when the client is slow, and fast again
-
-    def pauseProducing(self) -> None:
-        """The client does not keep up."""
-        # A backend that is not listened to cannot be late.
-        self.paused = True
-        self.deadline = inf
-        self.transport.pauseProducing()
-        if self.exchange is not None:
-            self.exchange.downstream.stalled(True)
-
-    def resumeProducing(self) -> None:
-        """The client has taken what there was."""
-        self.paused = False
-        exchange = self.exchange
-        if exchange is None:
-            self.transport.resumeProducing()
-            return
-        exchange.downstream.stalled(False)
-        self.await_response(exchange.read_timeout)
-        self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The client's connection is lost; its protocol is told the same and ends the exchange."""
-
-    def __repr__(self) -> str:
-        return f"<FastCgi {self.backend.name} served={self.served} {'idle' if self.exchange is None else 'busy'}>"
+            super().late(exchange)
 
 
 def _continue() -> ResponseHead:

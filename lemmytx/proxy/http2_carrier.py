@@ -31,7 +31,8 @@ from lemmytx.net.ticker import Ticker
 from lemmytx.proxy import http2_websocket
 from lemmytx.proxy.body import OutgoingBody
 from lemmytx.proxy.http2_outflow import Outflow
-from lemmytx.proxy.upstream import CLOSE_TIME, INTERIM_LIMIT
+from lemmytx.proxy.single import CLOSE_TIME
+from lemmytx.proxy.upstream import INTERIM_LIMIT
 
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange

@@ -42,6 +42,7 @@ from lemmytx.http2 import codec
 from lemmytx.message import ProtocolError
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.http2_carrier import Http2Carrier
+from lemmytx.proxy.single import CLOSE_TIME
 
 if TYPE_CHECKING:
     from lemmytx.proxy.http2_dial import Gathering
@@ -54,9 +55,6 @@ WINDOW = 128 * 1024
 
 #: Heads are bounded by the limits of the instance, as those of HTTP/1.1 are; here is only what one of them may cost.
 BOUNDS = codec.Bounds(window=WINDOW, header_list=1 << 18, fields=1000)
-
-#: Seconds that a backend has to take what is queued on a connection that is not needed any more.
-CLOSE_TIME = 10.0
 
 #: Seconds in which a backend may say so much that brings nothing forward as L{codec.Bounds} has it.
 RELAX = 30.0

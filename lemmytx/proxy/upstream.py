@@ -21,7 +21,6 @@ The end of the connection (EOF, reset, or a write that failed; the reactor tells
 
 from __future__ import annotations
 
-import socket
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +37,7 @@ from lemmytx.net.splice import WORTH_IT, Splice, can_splice
 from lemmytx.net.ticker import Ticker
 from lemmytx.net.tls.client import explained
 from lemmytx.proxy.body import OutgoingBody
+from lemmytx.proxy.single import Single
 
 if TYPE_CHECKING:
     from lemmytx.proxy.exchange import Exchange
@@ -47,46 +47,22 @@ log = Logger(namespace="lemmytx.proxy")
 #: Interim responses that one request may get. A backend that sends 1xx without end must not hold a client for ever.
 INTERIM_LIMIT = 32
 
-#: Seconds that a backend has to take what is queued on a connection that is not needed any more.
-CLOSE_TIME = 10.0
-
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
-class Upstream:
-    """
-    @ivar exchange: what it carries; L{None} while it is idle.
-    @ivar served: how many exchanges it has carried, the present one included.
-    @ivar answered: whether any byte of a response to the present exchange has come.
-    @ivar paused: whether the client does not keep up.
-    @ivar refused: whether the socket took no byte of the present request, since the connection was gone already.
-    """
+class Upstream(Single):
+    """See the module, and L{Single}."""
 
-    __slots__ = (
-        "_buffer", "_chunks", "_in_chunks", "_interim", "_queued", "_remaining", "_splice", "answered", "backend",
-        "check_at", "deadline", "exchange", "head", "paused", "refused", "served", "ticker", "transport",
-    )  # fmt: skip
-
-    transport: Any
+    __slots__ = ("_buffer", "_chunks", "_in_chunks", "_interim", "_remaining", "_splice", "head")
 
     def __init__(self, backend: Backend, ticker: Ticker) -> None:
-        self.backend = backend
-        self.ticker = ticker
-        self.transport = None
-        self.exchange: Exchange | None = None
+        super().__init__(backend, ticker)
         self.head: ResponseHead | None = None
-        self.served = 0
-        self.answered = False
-        self.refused = False
-        self.paused = False
-        self.deadline = inf
-        self.check_at = inf
         self._buffer: bytes | bytearray = b""
         self._remaining = 0
         self._chunks: codec.ChunkedBody | None = None
         self._in_chunks = False  # the request's body
         self._splice: Splice | None = None
         self._interim = 0
-        self._queued = 0  # when we last looked whether the backend takes any of the request
 
     # Requests
 
@@ -117,13 +93,6 @@ class Upstream:
         """See L{lemmytx.proxy.carrier.Carrier}."""
         self.transport.write(self._framed(body, ended, trailers))
 
-    def feed_from(self, source: Any | None) -> None:
-        """See L{lemmytx.proxy.carrier.Carrier}."""
-        if source is None:
-            self.transport.unregisterProducer()
-        else:
-            self.transport.registerProducer(source, True)
-
     def write(self, data: bytes) -> None:
         """See L{lemmytx.proxy.carrier.Carrier}."""
         self.transport.write(data)
@@ -136,40 +105,7 @@ class Upstream:
         """See L{lemmytx.proxy.carrier.Carrier}."""
         return None if self._in_chunks else self.transport
 
-    def fresh(self) -> bool:
-        """Whether the backend has neither closed it nor sent anything, as far as the kernel knows by now."""
-        handle = self.transport.getHandle()
-        try:
-            handle.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
-
-    def await_response(self, seconds: float) -> None:
-        """The request is out as a whole: the backend has so long for its next bytes."""
-        self.deadline = self.ticker.seconds() + seconds
-        if self.deadline < self.check_at:
-            self.ticker.watch(self)
-
-    def await_room(self, seconds: float) -> None:
-        """The backend does not keep up with the request: it has so long to take some of what is queued for it."""
-        self._queued = getattr(self.transport, "queued", 0)
-        self.await_response(seconds)
-
-    def has_room(self) -> None:
-        """The backend has taken all of that."""
-        self._queued = 0
-        self.deadline = inf
-
     # The pool
-
-    def close(self) -> None:
-        """No more work for it. What is queued still gets out, but not for ever."""
-        self.exchange = None
-        self.await_response(CLOSE_TIME)
-        self.transport.loseConnection()
 
     def abandon(self) -> None:
         """What it carries is over before its time: the connection is in the middle of something and cannot be kept."""
@@ -181,14 +117,6 @@ class Upstream:
         self.transport.abortConnection()
 
     # What Twisted calls
-
-    def makeConnection(self, transport: Any) -> None:
-        """The connection stands."""
-        self.transport = transport
-        transport.setTcpNoDelay(True)
-
-    def connectionMade(self) -> None:
-        """See L{makeConnection}."""
 
     def dataReceived(self, data: bytes) -> None:
         """Bytes came from the backend."""
@@ -367,15 +295,6 @@ class Upstream:
             self._splice = None
         self._gone(reason.check(ConnectionDone) is not None)
 
-    def broke_down(self) -> None:
-        """Called inside of an C{except} clause: an error of our own came out of what we do with the backend's bytes."""
-        if self.exchange is not None:
-            self.exchange.break_down()
-        else:
-            log.failure("{upstream!r} was ended by an error of our own", upstream=self)
-            self.backend.lost(self)
-            self.transport.abortConnection()
-
     def _gone(self, orderly: bool) -> None:
         exchange = self.exchange
         if exchange is None:
@@ -396,45 +315,3 @@ class Upstream:
         else:
             error = getattr(self.transport, "error", None)
             exchange.upstream_gone(orderly, "" if error is None else explained(error))
-
-    def expired(self) -> None:
-        """The deadline has passed."""
-        exchange = self.exchange
-        if exchange is None:
-            self.backend.lost(self)
-            if self.transport.disconnecting:
-                self.transport.abortConnection()
-            else:
-                self.close()
-        elif getattr(self.transport, "queued", 0) < self._queued:
-            self.await_room(exchange.cluster.rules.write)
-        else:
-            exchange.upstream_timed_out()
-
-    # As the producer of a downstream: what the client's transport calls when the client is slow, and fast again
-
-    def pauseProducing(self) -> None:
-        """The client does not keep up."""
-        # A backend that is not listened to cannot be late.
-        self.paused = True
-        self.deadline = inf
-        self.transport.pauseProducing()
-        if self.exchange is not None:
-            self.exchange.downstream.stalled(True)
-
-    def resumeProducing(self) -> None:
-        """The client has taken what there was."""
-        self.paused = False
-        exchange = self.exchange
-        if exchange is None:
-            self.transport.resumeProducing()
-            return
-        exchange.downstream.stalled(False)
-        self.await_response(exchange.read_timeout)
-        self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """The client's connection is lost; its protocol is told the same and ends the exchange."""
-
-    def __repr__(self) -> str:
-        return f"<Upstream {self.backend.name} served={self.served} {'idle' if self.exchange is None else 'busy'}>"
