@@ -36,6 +36,7 @@ from lemmytx.proxy.ends import Ends, ends_of
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Peer
 from lemmytx.proxy.intake import Intake
+from lemmytx.proxy.source import Source
 
 if TYPE_CHECKING:
     from lemmytx.proxy.entrance import Entrance
@@ -62,7 +63,7 @@ ANSWERS_A_TURN = 50
 
 
 @implementer(IProtocol, IHalfCloseableProtocol, IPushProducer)
-class Downstream:
+class Downstream(Source):
     """
     @ivar exchange: the one under way.
     @ivar entrance: what the connection came through, if it did.
@@ -542,29 +543,6 @@ class Downstream:
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
-
-    # As the producer of an upstream: what the backend's transport calls when the backend is slow, and fast again
-
-    def pauseProducing(self) -> None:
-        """The backend does not keep up."""
-        exchange = self.exchange
-        if exchange is None:
-            return
-        self.pause()
-        if not exchange.tunnel and exchange.upstream is not None:
-            exchange.upstream.await_room(exchange.cluster.rules.write)
-
-    def resumeProducing(self) -> None:
-        """The backend has taken what there was."""
-        exchange = self.exchange
-        if exchange is None:
-            return
-        if not exchange.tunnel and exchange.upstream is not None:
-            exchange.upstream.has_room()
-        self.resume()
-
-    def stopProducing(self) -> None:
-        """The backend's connection is lost; its protocol is told the same and decides."""
 
     # Ends
 

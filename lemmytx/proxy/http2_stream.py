@@ -37,6 +37,7 @@ from lemmytx.proxy.ends import Ends, ends_of
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.http2_sending import Outgoing
 from lemmytx.proxy.intake import CONTINUE_AFTER
+from lemmytx.proxy.source import Source
 
 if TYPE_CHECKING:
     from lemmytx.proxy.http2 import Http2Downstream
@@ -50,7 +51,7 @@ _MORE_FIELDS = 8
 
 
 @implementer(IPushProducer)
-class Stream(Outgoing):
+class Stream(Outgoing, Source):
     """
     @ivar exchange: L{None} when it is over, or there never was one.
     """
@@ -340,29 +341,6 @@ class Stream(Outgoing):
             self._paused = False
             self._give_credit()
             self.out.flush()
-
-    # As the producer of a carrier: what the backend's side calls when the backend is slow, and fast again
-
-    def pauseProducing(self) -> None:
-        """The backend does not keep up."""
-        exchange = self.exchange
-        if exchange is None:
-            return
-        self.pause()
-        if not exchange.tunnel and exchange.upstream is not None:
-            exchange.upstream.await_room(exchange.cluster.rules.write)
-
-    def resumeProducing(self) -> None:
-        """The backend has taken what there was."""
-        exchange = self.exchange
-        if exchange is None:
-            return
-        if not exchange.tunnel and exchange.upstream is not None:
-            exchange.upstream.has_room()
-        self.resume()
-
-    def stopProducing(self) -> None:
-        """The backend's connection is lost; its protocol is told the same and decides."""
 
     # What goes out
 
