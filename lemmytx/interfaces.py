@@ -7,12 +7,13 @@ anything, and nothing here needs Twisted.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from zope.interface import Attribute, Interface
 
 from lemmytx.message import ResponseHead
+from lemmytx.table import Change, Hint, Record, Report, Table
 
 
 class IRequest(Interface):
@@ -38,6 +39,9 @@ class ICandidate(Interface):
     )
     warmth = Attribute("How much of the configured weight that is: 1.0, or less during a slow start; never 0.")
     capacity = Attribute("How many requests it takes at one time; 0 = no limit.")
+    elsewhere = Attribute(
+        "Requests in flight on it from other processes that share the table, as they last said (int); 0 where none do."
+    )
 
 
 class IScheduler(Interface):
@@ -231,6 +235,90 @@ class IHealthCheckPlugin(Interface):
         """
         @param options: what the configuration says beside the settings that all checks have.
         @return: a new L{IHealthCheck}.
+        @raise ValueError: with a text for the user, when the options do not fit: which, what was found, what fits.
+        """
+
+
+class IStorePlace(Interface):
+    """Where a store is going to work."""
+
+    reactor = Attribute("What there is of Twisted's: time, threads, connections. It is not imported.")
+    identity = Attribute("Of this process among all that share the table: unique, also over restarts; text.")
+    folder = Attribute("Of the configuration's file, where relative paths begin; absolute.")
+    lease = Attribute("Seconds after which a process that has not published is dead to the others.")
+
+
+class IBackendStore(Interface):
+    """
+    Where the table of vhosts and backends lives, and what the processes that share it know of each other.
+
+    One serves one process. No request ever waits for it: it is asked on timers and by operators. It looks after its
+    connections itself, and what it waits for has a timeout. C{open} comes first, and C{close} last.
+    """
+
+    problem = Attribute("Why it cannot be reached now, for people and without secrets; empty when it can.")
+    shared = Attribute("Whether other processes may use the same table (bool).")
+    refresh = Attribute("Seconds between two looks at the table where nothing was announced.")
+
+    def open(told: Callable[[], None], hinted: Callable[[Hint], None]) -> Awaitable[Any]:
+        """
+        Begin. That it cannot be reached is no failure: it goes on trying, and C{problem} says so.
+
+        @param told: to be called when the table may have changed, or C{problem} has: soon, in the reactor's thread,
+            and not more often than ten times a second.
+        @param hinted: to be called with the L{Hint}s of others.
+        @return: when it is clear whether it can be reached.
+        @raise ValueError: what the options name can never be used; with a text for the user.
+        """
+
+    def close() -> Awaitable[Any]:
+        """Give up what this process has said of itself, and all connections; within two seconds."""
+
+    def load(known: Table) -> Awaitable[Table]:
+        """
+        @param known: what was loaded before, or an empty one.
+        @return: the whole table as it is now. What has not changed in it are the same objects; C{known} itself, when
+            nothing has.
+        @raise StoreUnavailable: nothing is known then about what is there.
+        """
+
+    def change(changes: Sequence[Change]) -> Awaitable[Any]:
+        """
+        All of them, in their order, or none. When it fires they are durable, and announced to all.
+
+        @raise StoreUnavailable: none, or it is not known; the text says which.
+        """
+
+    def publish(report: Report) -> Awaitable[Mapping[tuple[str, str], int]]:
+        """
+        Say what this process does, and live on for another lease.
+
+        @return: what all I{other} living processes have in flight, by vhost and member text, for the vhosts that the
+            report asks about; those with none may be left out.
+        @raise StoreUnavailable: nothing, or not known how much of it, has arrived; the next one makes it right.
+        """
+
+    def instances() -> Awaitable[Sequence[Record]]:
+        """
+        @return: every living process that shares the table, this one too.
+        @raise StoreUnavailable: see there.
+        """
+
+    def hint(hint: Hint) -> Awaitable[Any]:
+        """Tell the others. It gets there or not: failures are the store's own affair."""
+
+
+class IStorePlugin(Interface):
+    """
+    A store as C{twisted.plugin} finds it. Use L{lemmytx.plugin.Store} unless there is a reason not to.
+    """
+
+    name = Attribute("What the configuration calls it.")
+
+    def build(options: dict[str, object], place: IStorePlace) -> IBackendStore:
+        """
+        @param options: what the configuration says beside C{type}.
+        @return: a new L{IBackendStore}, which has not been opened.
         @raise ValueError: with a text for the user, when the options do not fit: which, what was found, what fits.
         """
 

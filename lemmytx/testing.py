@@ -34,9 +34,17 @@ from lemmytx.message import RequestHead, ResponseHead
 class Candidate:
     """A backend as schedulers see it, without a network behind it."""
 
-    __slots__ = ("active", "capacity", "name", "warmth", "weight")
+    __slots__ = ("active", "capacity", "elsewhere", "name", "warmth", "weight")
 
-    def __init__(self, name: str, active: int = 0, weight: float = 1, capacity: int = 0, warmth: float = 1.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        active: int = 0,
+        weight: float = 1,
+        capacity: int = 0,
+        warmth: float = 1.0,
+        elsewhere: int = 0,
+    ) -> None:
         """
         @param weight: the one that is in force: during a slow start C{warmth} times what is configured.
         """
@@ -45,6 +53,7 @@ class Candidate:
         self.weight = weight
         self.capacity = capacity
         self.warmth = warmth
+        self.elsewhere = elsewhere
 
     def __repr__(self) -> str:
         return f"<Candidate {self.name} active={self.active} weight={self.weight} capacity={self.capacity}>"

@@ -74,7 +74,8 @@ class Backend:
     @ivar room: how many exchanges of this process it takes at one time, where it has a capacity: all of that, or this
         process's share.
     @ivar addresses: what to connect to, best first; empty while a name has not been resolved.
-    @ivar active: exchanges (and tunnels) on it now.
+    @ivar active: exchanges (and tunnels) on it now, C{elsewhere}: those of other processes that share the table, as
+        they last said.
     @ivar idle: upstreams without work, oldest first.
     @ivar connects: connections made, C{reused}: exchanges that found an idle one.
     @ivar failures: by kind, since the start.
@@ -87,7 +88,7 @@ class Backend:
 
     __slots__ = (
         "active", "addresses", "capacity", "changed", "checked", "checkup", "connects", "ejection", "ejections",
-        "failures", "freed", "full_weight", "idle", "location", "name", "network", "passive", "pool", "reused", "role",
+        "elsewhere", "failures", "freed", "full_weight", "idle", "location", "name", "network", "passive", "pool", "reused", "role",
         "room", "state", "suspected", "traffic", "url", "warmth", "watch", "way", "weight",
     )  # fmt: skip
 
@@ -119,6 +120,7 @@ class Backend:
         self.state = "ready"
         self.addresses: tuple[str, ...] = ()
         self.active = 0
+        self.elsewhere = 0
         self.idle: deque[Any] = deque()
         self.traffic = Traffic()
         self.connects = 0
