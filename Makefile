@@ -27,7 +27,7 @@ INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.p
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench balance drills drilled autobahn h2spec programs docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench balance ha drills drilled autobahn h2spec programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -37,6 +37,7 @@ help:
 	@echo 'make test    everything that CI checks'
 	@echo 'make bench   lemmytx beside nginx, HAProxy, Caddy and twisted.web (BENCH="--quick" for a rough picture)'
 	@echo 'make balance  every scheduler beside HAProxy and nginx, with slow, failing and returning backends (BALANCE="--quick")'
+	@echo 'make ha      two instances that share an address by keepalived, one of them killed (wants root)'
 	@echo 'make drills  reloads, upgrades, killed workers and stops under load (DRILLS="--quick" for the short form)'
 	@echo 'make autobahn  the WebSocket fuzzing client Autobahn, with lemmytx between and without (wants a Python 2.7)'
 	@echo 'make h2spec  the public suite for HTTP/2, over TLS and without (wants h2spec on the PATH)'
@@ -55,6 +56,9 @@ bench: $(VENV)/.bench
 
 balance: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.balance $(BALANCE)
+
+ha: $(VENV)/.run
+	$(BIN)/python -m benchmarks.ha
 
 drills: $(VENV)/.run
 	$(BIN)/python -m benchmarks.drills $(DRILLS)
