@@ -100,7 +100,7 @@ def parts(tests: list[str], processes: str, pure: list[str]) -> list[Part]:
     every = list(dict.fromkeys(module for name in tests for module in _modules(name)))
     slow = [module for module in every if module.startswith(f"{processes}.")]
     quick = [module for module in every if module not in slow]
-    made = [Part(f"processes {number}", hand) for number, hand in enumerate(deal(slow, 4), 1)]
+    made = [Part(f"processes {number}", hand) for number, hand in enumerate(deal(slow, 6), 1)]
     made += [Part(f"others {number}", hand) for number, hand in enumerate(deal(quick, 3), 1)]
     if pure:
         made.append(Part("pure codec", pure, pure=True))
