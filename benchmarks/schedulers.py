@@ -47,9 +47,8 @@ SCHEDULERS: dict[str, tuple[str, dict[str, object]]] = {
     "lemmy": ("lemmy", {}),
 }
 
-#: Microseconds that a choice may cost, by the number of backends and whether there is trouble. A cluster of a few looks
-#: at each of them then.
-BOUNDS = {(10, False): 3.0, (10, True): 5.0, (1000, False): 6.0, (1000, True): 6.0}
+#: Microseconds that a choice may cost, by the number of backends and whether there is trouble.
+BOUNDS = {(10, False): 3.0, (10, True): 3.0, (1000, False): 6.0, (1000, True): 6.0}
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Backend-Load: 0.5\r\n"
 

@@ -180,6 +180,16 @@ def parse_url(value: object) -> Location:
     return Location(scheme, parse_name(parts["host"]).strip("[]"), port, "")
 
 
+def parse_member(text: str) -> Location:
+    """
+    A backend as a member of the live table: C{host}, C{host:port}, or a URL as L{parse_url} has it. Without a scheme it
+    is HTTP; an IPv6 address stands in brackets.
+
+    @raise ValueError: as L{parse_url}.
+    """
+    return parse_url(text if "://" in text else f"http://{text}")
+
+
 def _canonical(value: object) -> str:
     return parse_url(value).url
 

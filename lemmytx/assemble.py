@@ -90,7 +90,7 @@ class Plan:
         self._portion = portion
         self._present_terms = terms or {}
         self._secret = secret
-        self._before = () if before is None else before[1].vhosts
+        self._before = () if before is None else before[1].router.vhosts
         self._changes: list[Callable[[], None]] = []
         try:
             self._schedulers = find_schedulers(folders)
@@ -104,7 +104,7 @@ class Plan:
         self, configuration: model.Configuration, before: tuple[model.Configuration, ReverseProxyResource] | None
     ) -> None:
         old = model.Configuration() if before is None else before[0]
-        present = {} if before is None else before[1].clusters
+        present = {} if before is None else before[1].configured
         self.clusters = {
             name: self._cluster(name, settings, old.clusters.get(name), present.get(name))
             for name, settings in configuration.clusters.items()
@@ -168,10 +168,9 @@ class Plan:
             secured.update(backend.checkup.tls for backend in present.backends if backend.checkup is not None)
             self._changes.extend(tls.reload for tls in secured if tls is not None)
             return present
-        if present is None or before is None or settings.scheduler != before.scheduler:
-            scheduler: Any = build_scheduler(
-                self._schedulers, settings.scheduler.name, dict(settings.scheduler.options)
-            )
+        wanted = settings.scheduler_of(len(settings.backends))
+        if present is None or before is None or wanted != before.scheduler_of(len(before.backends)):
+            scheduler: Any = build_scheduler(self._schedulers, wanted.name, dict(wanted.options))
         else:
             scheduler = present.scheduler
         ways = build_ways(settings)
@@ -283,34 +282,44 @@ def build_ways(settings: model.Cluster) -> dict[str, Way]:
     @raise ValueError: there are files that cannot be used, with a text for the user.
     """
     protocols = {backend.location.protocol for backend in settings.backends}
-    proxy = settings.proxy_protocol
-    ways = {}
     secured = protocols & set(ALPN)
     tls = ClientTls(settings.tls, secured) if secured else None
-    for protocol in protocols:
-        application = None
-        if protocol == "fcgi":
-            told = settings.fastcgi
-            assert told.root is not None  # the model sees to that
-            application = Application.build(told.root, told.index, told.split, told.params.items(), told.buffer)
-        usual = protocol == "http" and proxy is None
-        ways[protocol] = PLAIN if usual else Way(protocol, tls if protocol in secured else None, application, proxy)
-    return ways
+    return {protocol: build_way(settings, protocol, tls) for protocol in protocols}
+
+
+def build_way(settings: model.ClusterRules, protocol: str, tls: ClientTls | None) -> Way:
+    """
+    How the backends of a cluster are spoken to that speak one protocol.
+
+    @param tls: for those protocols that have it.
+    """
+    proxy, application = settings.proxy_protocol, None
+    if protocol == "http" and proxy is None:
+        return PLAIN
+    if protocol == "fcgi":
+        told = settings.fastcgi
+        assert told.root is not None  # the model sees to that
+        application = Application.build(told.root, told.index, told.split, told.params.items(), told.buffer)
+    return Way(protocol, tls if protocol in ALPN else None, application, proxy)
+
+
+def build_pool(settings: model.ClusterRules, protocol: str) -> Pool:
+    """How the idle connections of a backend are kept, as the configuration describes it."""
+    # A connection that begins with one client's address is that client's; one of FastCGI occupies a process.
+    single = settings.proxy_protocol is not None or (protocol == "fcgi" and not settings.fastcgi.keep_alive)
+    return Pool(0 if single else settings.pool.idle, settings.pool.idle_time, settings.pool.requests)
 
 
 def build_backend(backend: model.Backend, settings: model.Cluster, network: Network, way: Way = PLAIN) -> Backend:
     """A backend as the configuration describes it."""
     location = backend.location
-    # A connection that begins with one client's address is that client's; one of FastCGI occupies a process.
-    single = settings.proxy_protocol is not None or (location.protocol == "fcgi" and not settings.fastcgi.keep_alive)
-    idle = 0 if single else settings.pool.idle
     arguments: dict[str, Any] = {
         "name": backend.name,
         "url": location.url,
         "location": location,
         "network": network,
         "passive": Passive(settings.max_fails, settings.fail_window, settings.backend_retry_interval),
-        "pool": Pool(idle, settings.pool.idle_time, settings.pool.requests),
+        "pool": build_pool(settings, location.protocol),
         "weight": backend.weight,
         "capacity": backend.capacity,
         "role": backend.role,
@@ -332,7 +341,7 @@ def build_checkups(
     @raise PluginError: see L{build_check}.
     """
     # Backends with the same settings share the check; and TLS, with its sessions.
-    known: list[tuple[model.HealthCheck, str, Checkup]] = []
+    known: list[tuple[tuple[model.HealthCheck, str, bool], Checkup]] = []
     checkups: list[Checkup | None] = []
     for backend in settings.backends:
         wanted = backend.health_check or settings.health_check
@@ -340,19 +349,27 @@ def build_checkups(
             checkups.append(None)
             continue
         protocol = backend.location.protocol
-        same = [checkup for other, where, checkup in known if (other, where) == (wanted, protocol)]
+        sticky_offline = settings.sticky_offline if backend.sticky_offline is None else backend.sticky_offline
+        same = [checkup for key, checkup in known if key == (wanted, protocol, sticky_offline)]
         if not same:
             check = build_check(plugins, wanted.type, wanted.options)
             wrong = unfit(check, wanted.type, protocol)
             if wrong is not None:
                 raise ValueError(f"backend {backend.name!r}: {wrong}")
-            same.append(_checkup(check, wanted, protocol, ways[protocol]))
-            known.append((wanted, protocol, same[0]))
+            same.append(build_checkup(check, wanted, protocol, ways[protocol], sticky_offline))
+            known.append(((wanted, protocol, sticky_offline), same[0]))
         checkups.append(same[0])
     return checkups
 
 
-def _checkup(check: IHealthCheck, wanted: model.HealthCheck, protocol: str, way: Way) -> Checkup:
+def build_checkup(
+    check: IHealthCheck, wanted: model.HealthCheck, protocol: str, way: Way, sticky_offline: bool = False
+) -> Checkup:
+    """
+    How backends are checked that speak one protocol.
+
+    @raise ValueError: there are files that cannot be used.
+    """
     tls = way.tls
     if tls is not None and wanted.tls is not None:
         tls = ClientTls(wanted.tls, {protocol}) if wanted.tls.enabled else None
@@ -369,15 +386,16 @@ def _checkup(check: IHealthCheck, wanted: model.HealthCheck, protocol: str, way:
         wanted.idle,
         wanted.port,
         tls,
+        sticky_offline,
     )
 
 
-def build_rules(settings: model.Cluster) -> Rules:
+def build_rules(settings: model.ClusterRules) -> Rules:
     """The rules of a cluster as the configuration describes them."""
     return Rules(
         settings.retry.attempts,
         settings.retry.buffer,
-        frozenset(settings.retry.on),
+        frozenset(status for status in settings.retry.on if isinstance(status, int)),
         settings.retry.non_idempotent,
         frozenset(settings.fail_on),
         settings.timeouts.connect,
@@ -393,6 +411,7 @@ def build_rules(settings: model.Cluster) -> Rules:
         backoff=None if settings.retry.backoff is None else (settings.retry.backoff.first, settings.retry.backoff.most),
         hedge=build_hedge(settings.hedge),
         breaker=build_breaker(settings.circuit_breaker),
+        retry_reset=model.RESET in settings.retry.on,
     )
 
 
@@ -463,7 +482,7 @@ def build_pin(settings: model.Pin | None) -> Pin | None:
 
 
 def build_queue(
-    cluster: str, settings: model.Cluster, classifiers: Mapping[str, IClassifierPlugin]
+    cluster: str, settings: model.ClusterRules, classifiers: Mapping[str, IClassifierPlugin]
 ) -> QueueRules | None:
     """
     How requests wait for a cluster, as the configuration describes it; L{None}: they do not.

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from lemmytx import config
 from lemmytx.admin.access import check_admin
 from lemmytx.config.problems import Path
-from lemmytx.interfaces import IHealthCheckPlugin, ISchedulerPlugin
+from lemmytx.interfaces import IHealthCheckPlugin, ISchedulerPlugin, IStorePlugin
 from lemmytx.model import Configuration
 from lemmytx.net import activation
 from lemmytx.net.tls.client import ALPN, ClientTls
@@ -22,11 +22,14 @@ from lemmytx.plugin import (
     build_check,
     build_classifier,
     build_scheduler,
+    build_store,
     find_checks,
     find_classifiers,
     find_schedulers,
+    find_stores,
     unfit,
 )
+from lemmytx.store.place import Place
 
 # A parser is anyone's plugin, and Twisted's own raise whatever the missing or odd part led to.
 _ODD = (ArithmeticError, AttributeError, ImportError, LookupError, OSError, RuntimeError, TypeError, ValueError)
@@ -57,14 +60,16 @@ def _reason(error: Exception) -> str:
 
 class PluginChecks:
     """
-    The checks that belong together: what the folders bring decides which schedulers and health checks there are.
+    The checks that belong together: what the folders bring decides which schedulers, health checks and stores there
+    are.
 
-    @ivar schedulers: by name; filled by L{check_plugins}, C{health_checks} too.
+    @ivar schedulers: by name; filled by L{check_plugins}, C{health_checks} and C{stores} too.
     """
 
     def __init__(self) -> None:
         self.schedulers: dict[str, ISchedulerPlugin] = {}
         self.health_checks: dict[str, IHealthCheckPlugin] = {}
+        self.stores: dict[str, IStorePlugin] = {}
 
     def check_plugins(self, folders: Sequence[str]) -> Sequence[str]:
         """
@@ -74,6 +79,7 @@ class PluginChecks:
         try:
             self.schedulers = find_schedulers(folders)
             self.health_checks = find_checks(folders)
+            self.stores = find_stores(folders)
         except PluginError as error:
             return [f"{file}: {reason}" for file, reason in error.problems]
         return ()
@@ -98,6 +104,16 @@ class PluginChecks:
         except (PluginError, ValueError) as error:
             return str(error)
         return None if protocol is None else unfit(check, name, protocol)
+
+    def check_store(self, name: str, options: Mapping[str, object]) -> str | None:
+        """
+        @return: what is wrong with a store's type or options; L{None} when it can be built. It is not opened.
+        """
+        try:
+            build_store(self.stores, name, dict(options), Place(None, ""))
+        except (PluginError, ValueError) as error:
+            return str(error)
+        return None
 
 
 def check_files(configuration: Configuration) -> Iterator[tuple[Path, str]]:
@@ -135,4 +151,5 @@ def load(path: str | os.PathLike[str]) -> Configuration:
         check_admin,
         check_files=check_files,
         check_health=plugins.check_health,
+        check_store=plugins.check_store,
     )

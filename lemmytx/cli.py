@@ -14,9 +14,11 @@ import json
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
+from urllib.parse import quote, urlencode
 
 from lemmytx import __version__, config
 from lemmytx.admin import terminal
+from lemmytx.admin.telling import lines
 from lemmytx.admin.tokens import hash_token, new_token
 from lemmytx.model import Configuration
 
@@ -47,6 +49,27 @@ def _parser() -> argparse.ArgumentParser:
     _add_asking(commands, "reload", "have what runs read its configuration again", 90)
     _add_asking(commands, "upgrade", "replace what runs by the program as it is installed now", 150)
 
+    for name, text in (
+        ("enable", "have a backend serve again"),
+        ("drain", "give a backend no new requests but those of clients that are bound to it"),
+        ("disable", "give a backend no new requests"),
+    ):
+        command = _add_asking(commands, name, text, 30)
+        command.add_argument("cluster", metavar="CLUSTER")
+        command.add_argument("backend", metavar="BACKEND")
+        command.add_argument("--reason", metavar="TEXT", default="", help="why, for all who look at it")
+
+    command = _add_asking(commands, "explain", "tell what would become of a request, and why, without sending it", 10)
+    command.add_argument("url", metavar="URL", help="as in http://shop.example/cart")
+    command.add_argument("--method", metavar="METHOD", default="GET", help="(default: %(default)s)")
+    command.add_argument(
+        "-H", "--header", metavar="'NAME: VALUE'", action="append", default=[], help="a header field; may come again"
+    )
+    command.add_argument(
+        "--client", metavar="ADDRESS", default="127.0.0.1", help="whose request it is (default: %(default)s)"
+    )
+    command.add_argument("--json", action="store_true", help="print all of the answer as JSON, for scripts")
+
     token = commands.add_parser("token", help="make tokens for the admin side")
     actions = token.add_subparsers(dest="action", required=True, metavar="ACTION")
     new = actions.add_parser("new", help="print a new token, once, and its hash for the configuration")
@@ -56,8 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_asking(commands: Any, name: str, text: str, timeout: int) -> None:
-    """A command that asks an instance which runs."""
+def _add_asking(commands: Any, name: str, text: str, timeout: int) -> Any:
+    """A command that asks an instance which runs; its parser."""
     command = commands.add_parser(
         name, help=text, epilog=f"A token comes from --token-file, or from ${terminal.TOKEN} in the environment."
     )
@@ -70,6 +93,7 @@ def _add_asking(commands: Any, name: str, text: str, timeout: int) -> None:
     command.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=timeout, help="for an answer (default: %(default)s)"
     )
+    return command
 
 
 def _seconds(text: str) -> float:
@@ -117,10 +141,14 @@ def _carry_out(chosen: argparse.Namespace) -> int:
         return 0
     if chosen.command == "demo":
         return demo()
-    if chosen.command in ("reload", "upgrade"):
+    if chosen.command in ("reload", "upgrade", "enable", "drain", "disable", "explain"):
         url = chosen.admin or (terminal.url_of(chosen.config) if chosen.config else terminal.DEFAULT)
         remote = terminal.Remote(url, terminal.read_token(chosen.token_file), chosen.timeout)
-        return reload(remote) if chosen.command == "reload" else upgrade(remote)
+        if chosen.command in ("reload", "upgrade"):
+            return reload(remote) if chosen.command == "reload" else upgrade(remote)
+        if chosen.command == "explain":
+            return explain(remote, chosen.url, chosen.method, chosen.header, chosen.client, chosen.json)
+        return want(remote, chosen.command, chosen.cluster, chosen.backend, chosen.reason)
     return token_new(chosen.name, chosen.role, chosen.json)
 
 
@@ -204,6 +232,36 @@ def upgrade(remote: terminal.Remote) -> int:
     @raise terminal.CannotAsk: with what went wrong; the old one goes on then.
     """
     print(f"process {remote.post('/api/v1/upgrade', 'pid')} serves now; the old one ends what it has")
+    return 0
+
+
+def want(remote: terminal.Remote, act: str, cluster: str, backend: str, reason: str = "") -> int:
+    """
+    Takes a backend out, or brings it back.
+
+    @param act: C{enable}, C{drain} or C{disable}.
+    @raise terminal.CannotAsk: with what went wrong.
+    """
+    path = f"/api/v1/clusters/{quote(cluster, safe='')}/backends/{quote(backend, safe='')}/{act}"
+    state = remote.post(path, "state", {"reason": reason} if reason else None)
+    print(f"backend {backend} of cluster {cluster} is {state}")
+    return 0
+
+
+def explain(remote: terminal.Remote, url: str, method: str, fields: Sequence[str], client: str, as_json: bool) -> int:
+    """
+    Tells what would become of a request.
+
+    @param fields: header fields, as they stand in a request.
+    @raise terminal.CannotAsk: with what went wrong.
+    """
+    query = [("url", url), ("method", method), ("client", client), *(("header", field) for field in fields)]
+    told = remote.get(f"/api/v1/explain?{urlencode(query, errors='surrogateescape')}", "outcome")
+    if as_json:
+        print(json.dumps(told, indent=2))
+        return 0
+    for line in lines(told):
+        print(line)
     return 0
 
 

@@ -1,8 +1,9 @@
 """
 What a parent and its workers say to each other, over AMP on a unix socket pair.
 
-The parent asks, a worker answers; a worker asks nothing. A box of AMP holds 64 kB, so what may be longer goes in parts:
-a configuration as calls of L{Part} before L{Prepare}, statistics as calls of L{Statistics} until there is no more.
+The parent asks, a worker answers; of itself a worker says one thing only, L{Seen}. A box of AMP holds 64 kB, so what
+may be longer goes in parts: a configuration as calls of L{Part} before L{Prepare}, statistics as calls of L{Statistics}
+until there is no more, and so L{Load}.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from twisted.protocols import amp
 from twisted.python.failure import Failure
 
 from lemmytx.assemble import CannotStart
+from lemmytx.interfaces import Busy
+from lemmytx.proxy.explain import BadQuestion
 
 #: Bytes of a part. AMP takes 65,535.
 PART = 60_000
@@ -54,9 +57,13 @@ class Part(amp.Command):
 
 
 class Prepare(amp.Command):
-    """Build the configuration that came in parts, beside the one at work."""
+    """
+    Build the configuration that came in parts, beside the one at work. C{doubts}: what should be known of it, one
+    sentence each.
+    """
 
     arguments = [(b"folders", amp.ListOf(amp.Unicode()))]
+    response = [(b"doubts", amp.ListOf(amp.Unicode()))]
     errors = {CannotStart: b"CANNOT"}
 
 
@@ -76,15 +83,51 @@ class Statistics(amp.Command):
 
 
 class Load(amp.Command):
-    """How many requests are in flight on each backend that has a capacity: JSON, by cluster and backend."""
+    """
+    The first or the next part of how busy it is (L{lemmytx.cluster.shares.Load}), by cluster: JSON; C{more}: whether
+    another one follows.
+    """
 
-    response = [(b"active", amp.String())]
+    arguments = [(b"first", amp.Boolean())]
+    response = [(b"piece", amp.String()), (b"more", amp.Boolean())]
 
 
 class Share(amp.Command):
-    """How many may be, from now on: the same JSON. Nothing is said of those that stay as they are."""
+    """
+    How many requests may be in flight on backends, from now on: JSON, by cluster and backend. Nothing is said of those
+    that stay as they are. C{held}: how many may be all the same, of each of these that it has: as many as are already.
+    """
 
     arguments = [(b"room", amp.String())]
+    response = [(b"held", amp.String())]
+
+
+class Seen(amp.Command):
+    """
+    From a worker: its checks see these backends in another state than before. JSON: cluster, backend, and whether it
+    looks better. No answer.
+    """
+
+    arguments = [(b"changes", amp.String())]
+    requiresAnswer = False
+
+
+class Look(amp.Command):
+    """Another one's L{Seen}: check these at once where they looked otherwise until now. No answer."""
+
+    arguments = [(b"changes", amp.String())]
+    requiresAnswer = False
+
+
+class Explain(amp.Command):
+    """
+    What would become of a request: as JSON the arguments of L{lemmytx.serving.Serving.explain}, and as deflated JSON
+    what that returns; with fewer backends told one by one where it would not fit.
+    """
+
+    arguments = [(b"asked", amp.String())]
+    response = [(b"answer", amp.String())]
+    errors = {BadQuestion: b"BAD", Busy: b"BUSY"}
 
 
 class Reopen(amp.Command):

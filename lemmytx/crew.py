@@ -9,14 +9,16 @@ configuration that holds by then.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import socket
 import sys
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred, fail
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, ensureDeferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 from twisted.internet.task import LoopingCall
@@ -25,14 +27,19 @@ from twisted.python.failure import Failure
 
 from lemmytx import __version__, commands, model
 from lemmytx.assemble import CannotStart
+from lemmytx.interfaces import Busy, Refused
+from lemmytx.live.parent import ParentTable
 from lemmytx.model.waiting import bucket_names
 from lemmytx.net.notify import VARIABLES
 from lemmytx.net.turns import Board
 from lemmytx.process import Worker
 from lemmytx.proxy.pieces import from_pieces
 from lemmytx.proxy.snapshot import Snapshot, Totals
-from lemmytx.rebalance import rebalance
+from lemmytx.rebalance import Division
 from lemmytx.serving import Descriptors
+from lemmytx.states import States
+from lemmytx.store.private import PrivateFolder
+from lemmytx.table import State
 from lemmytx.worker import BOARD, CONTROL
 
 log = Logger(namespace="lemmytx.workers")
@@ -60,9 +67,6 @@ STUCK_FOR_GOOD = 60.0
 #: Seconds that a worker has to end after it should have.
 GRACE = 10.0
 
-#: Seconds between two divisions of what backends take.
-REBALANCE = 0.5
-
 
 #: A configuration on its way: as it is, as it is sent, the sockets for it, and who has been asked to prepare it.
 _Next = tuple[model.Configuration, tuple[bytes, list[str]], dict[str, list[int]], list[Worker]]
@@ -73,6 +77,8 @@ class Crew:
     All workers.
 
     @ivar configuration: the one that holds.
+    @ivar private: what the workers share where the store is C{memory}.
+    @ivar states: what is wanted of backends.
     """
 
     def __init__(self, reactor: Any, reactor_name: str, count: int) -> None:
@@ -99,28 +105,48 @@ class Crew:
         self._late: Any = None
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
-        self._shares = LoopingCall(self._share_anew)
-        self._shares.clock = reactor
+        self._division = Division(
+            reactor,
+            lambda: [worker for worker in self._present() if worker.sharing],
+            lambda worker, command, **arguments: self._ask(worker, command, STATISTICS, **arguments),
+            lambda: self._generation if self._next is None else None,
+            lambda: self._count,
+        )
         self._first: Deferred[None] | None = None
         self._untried: set[int] = set()
+        self.states = States(reactor)
         self.configuration = model.Configuration()
+        self.private = PrivateFolder()
+        self._table = ParentTable(reactor, self.states, lambda: self._totals.merged(reactor))
 
     # What an instance asks of its members
+
+    def begins_at(self, folder: str) -> None:
+        """The folder of the configuration's file."""
+        self._table.desk.folder = folder
+
+    def store(self) -> dict[str, Any]:
+        """What there is to say of the store."""
+        return self._table.facts()
 
     def start(self) -> None:
         """The reactor runs, or is about to."""
         self._looks.start(LOOK, now=False)
-        self._shares.start(REBALANCE, now=False)
+        self._division.start()
 
     async def prepare(
         self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
-    ) -> None:
+    ) -> list[str]:
         """
         Have all workers build a configuration.
 
+        @return: what should be known of it, and which worker says so.
         @raise CannotStart: one of them cannot. Nothing has changed then.
         """
-        message = (pickle.dumps((configuration, self._secret)), list(folders))
+        private = self.private.wanted(configuration.store)
+        message = (pickle.dumps((configuration, self._secret, private, self._table.desk.folder)), list(folders))
+        self._table.desk.private = private
+        await self._table.prepare(configuration, folders)
         known = {endpoint: list(numbers) for endpoint, numbers in descriptors.items()}
         asked = [worker for worker in self._present() if worker.told and not worker.leaving]
         self._next = (configuration, message, known, asked)
@@ -137,12 +163,20 @@ class Crew:
         if reasons:
             await self.abort()
             raise reasons[0]
+        return [
+            f"{doubt} (worker {worker.name})"
+            for worker, (went_well, doubts) in zip(asked, answers, strict=True)
+            if went_well
+            for doubt in doubts
+        ]
 
-    async def _hold(self, worker: Worker, message: tuple[bytes, list[str]], descriptors: dict[str, list[int]]) -> None:
+    async def _hold(
+        self, worker: Worker, message: tuple[bytes, list[str]], descriptors: dict[str, list[int]]
+    ) -> list[str]:
         """Have one prepare, and nobody else configure it before this is committed or given up."""
         await worker.configuring.acquire().addTimeout(PATIENCE, self._reactor)
         self._held.append(worker)
-        await self._prepare(worker, message, descriptors)
+        return await self._prepare(worker, message, descriptors)
 
     def _release(self) -> None:
         held, self._held = self._held, []
@@ -155,6 +189,7 @@ class Crew:
         configuration, self._message, self._descriptors, asked = self._next
         self._next = None
         self.configuration = configuration
+        self._table.commit()
         self._generation += 1
         generation = self._generation
         self._totals.keep(
@@ -175,6 +210,7 @@ class Crew:
                 log.error("{worker} could not take it: {why!r}; it is replaced", worker=worker, why=answer.value)
                 worker.kill()
         self._release()
+        self._division.soon()
         for worker in self._present():
             if worker.serving and worker.generation != generation and worker not in asked:
                 # It came up while the others were preparing, with what held until now.
@@ -184,6 +220,7 @@ class Crew:
 
     async def abort(self) -> None:
         """Forget what was prepared, everywhere."""
+        self._table.abort()
         if self._next is None:
             return
         asked, self._next = self._next[3], None
@@ -233,6 +270,25 @@ class Crew:
             )
         return found
 
+    async def want(self, cluster: str, backend: str, state: str, why: str, by: str) -> State:
+        """Have the store tell all workers."""
+        return await self.states.want(cluster, backend, state, why, by, {})
+
+    async def explain(self, url: str, method: str, fields: Sequence[tuple[str, str]], client: str) -> dict[str, Any]:
+        """What one of them says that serves; C{worker} is its name."""
+        asked = json.dumps([url, method, list(fields), client], ensure_ascii=False).encode("utf-8", "surrogatepass")
+        if len(asked) > commands.PART:
+            raise Refused("that is too long for a request")
+        for _, worker in sorted(self._workers.items()):
+            if worker.serving and not worker.leaving:
+                try:
+                    answer = await self._ask(worker, commands.Explain, STATISTICS, asked=asked)
+                except (ConnectionLost, ConnectionDone, TimeoutError):
+                    continue
+                told: dict[str, Any] = json.loads(zlib.decompress(answer["answer"]))
+                return {"worker": worker.name, **told}
+        raise Busy("no worker answers")
+
     def reopen_logs(self) -> None:
         """Log files were moved away."""
         for worker in self._present():
@@ -249,7 +305,8 @@ class Crew:
             worker.leaving = True
             self._ask(worker, commands.Drain).addErrback(lambda _: None)
         self._kill_in(self.configuration.timeouts.drain + GRACE)
-        return DeferredList([_fired(worker.ended) for worker in self._present()])
+        gone = DeferredList([_fired(worker.ended) for worker in self._present()])
+        return gone.addCallback(lambda _: self._table.close())
 
     def hurry(self) -> None:
         """While they go: have them go now."""
@@ -268,12 +325,15 @@ class Crew:
     def end(self) -> None:
         """Nothing is left to do."""
         self._end_restarts()
+        self._table.close()
+        self.states.close()
         self._kill()
         if self._late is not None and self._late.active():
             self._late.cancel()
-        for timer in (self._looks, self._shares):
-            if timer.running:
-                timer.stop()
+        self.private.end()
+        self._division.stop()
+        if self._looks.running:
+            self._looks.stop()
 
     # Processes
 
@@ -299,7 +359,7 @@ class Crew:
         self._waiting.pop(number, None)
         ours, theirs = socket.socketpair()
         nothing = os.open(os.devnull, os.O_RDONLY)
-        worker = Worker(number, self._gone)
+        worker = Worker(number, self._gone, self._seen)
         try:
             transport = self._reactor.spawnProcess(
                 worker,
@@ -336,6 +396,10 @@ class Crew:
                 await self._prepare(worker, self._message, self._descriptors)
                 if generation != self._generation:
                     continue
+                if not worker.sharing:
+                    await self._division.welcome(worker)
+                    if generation != self._generation:
+                        continue
                 # From here on a reload has to ask it as well; it waits until this is done.
                 worker.told = True
                 await self._ask(worker, commands.Commit)
@@ -415,7 +479,7 @@ class Crew:
 
     async def _prepare(
         self, worker: Worker, message: tuple[bytes, list[str]], descriptors: dict[str, list[int]]
-    ) -> None:
+    ) -> list[str]:
         """
         Have one worker build a configuration.
 
@@ -429,7 +493,9 @@ class Crew:
                     await self._ask(worker, commands.Listening, endpoint=endpoint, descriptor=number)
         for start in range(0, len(data), commands.PART):
             await self._ask(worker, commands.Part, data=data[start : start + commands.PART])
-        await self._ask(worker, commands.Prepare, folders=folders)
+        answer = await self._ask(worker, commands.Prepare, folders=folders)
+        doubts: list[str] = answer["doubts"]
+        return doubts
 
     async def _hear(self, worker: Worker, patience: float) -> None:
         """Take over what one has counted."""
@@ -465,30 +531,12 @@ class Crew:
                 worker.stuck = True
                 log.warn("{worker} has not answered for {seconds:g} s", worker=worker, seconds=now - worker.asked_at)
 
-    def _share_anew(self) -> Deferred[None]:
-        """Called twice a second, but not before the last time is over."""
-        return ensureDeferred(self._share()).addErrback(
-            lambda failure: log.failure("capacities stay as shared", failure)
-        )
-
-    async def _share(self) -> None:
-        """Divide the capacities of backends by who is busy."""
-        capacities = {
-            (name, backend.name): backend.capacity
-            for name, cluster in self.configuration.clusters.items()
-            for backend in cluster.backends
-            if backend.capacity
-        }
-        asked = [worker for worker in self._present() if worker.serving and worker.generation == self._generation]
-        if not capacities or not asked or self._next is not None:
-            return
-        generation = self._generation
-        await rebalance(
-            capacities,
-            asked,
-            lambda worker, command, **arguments: self._ask(worker, command, STATISTICS, **arguments),
-            lambda: self._generation == generation,
-        )
+    def _seen(self, worker: Worker, changes: bytes) -> None:
+        """The checks of one see backends in another state: the others may want to look for themselves."""
+        for other in self._present():
+            control: Any = other.control
+            if other is not worker and other.serving and control.transport is not None:
+                control.callRemote(commands.Look, changes=changes)
 
     @staticmethod
     def _heard(result: Any, worker: Worker) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from twisted.application.service import Service
@@ -28,14 +28,17 @@ from lemmytx import __version__, checking, config, model, upgrade
 from lemmytx.admin.site import AdminSite, Door, admin_site
 from lemmytx.assemble import CannotStart
 from lemmytx.config.changes import changes
+from lemmytx.directory import figures_of, find, strays
 from lemmytx.http1 import codec
 from lemmytx.interfaces import Busy, IInstance, Refused
 from lemmytx.members import Alone, Members
 from lemmytx.net.network import Network
 from lemmytx.net.notify import Notifier
 from lemmytx.net.sockets import CannotListen, Sockets, adopt
+from lemmytx.proxy.figures import BackendFigures
 from lemmytx.proxy.snapshot import Snapshot
 from lemmytx.serving import Serving, workers
+from lemmytx.table import State
 
 log = Logger(namespace="lemmytx")
 
@@ -74,6 +77,8 @@ class Instance(Service):
         self._file = file
         self._reactor = reactor
         self._members = members
+        if file:
+            members.begins_at(os.path.dirname(os.path.abspath(file)))
         self._inheritance = inheritance or upgrade.Inheritance({})
         self._notifier = notifier or Notifier({})
         self._start_successor = successor
@@ -182,10 +187,11 @@ class Instance(Service):
     def _serves_on(self) -> list[str]:
         return [each.endpoint for each in self.configuration.listeners if each.endpoint in self._descriptors]
 
-    async def _apply(self, configuration: model.Configuration) -> None:
+    async def _apply(self, configuration: model.Configuration) -> list[str]:
         """
         Have it at work everywhere, or nowhere.
 
+        @return: what should be known of it, one sentence each.
         @raise CannotStart: somebody cannot; nothing has changed then.
         """
         folders = config.plugin_folders(configuration, self._file)
@@ -194,12 +200,13 @@ class Instance(Service):
             for each in configuration.listeners
             if each.endpoint in self._descriptors
         }
-        await self._members.prepare(configuration, folders, wanted)
+        doubts = await self._members.prepare(configuration, folders, wanted)
         if self._state == "draining":
             await self._members.abort()
             raise CannotStart("it has been told to stop")
         self._members.resize(workers(configuration))
         await self._members.commit()
+        return doubts
 
     async def _open_admin(self, configuration: model.Configuration) -> None:
         """Have the admin side on its socket, if that is open."""
@@ -254,6 +261,29 @@ class Instance(Service):
         """See L{IInstance}."""
         return self._members.workers()
 
+    async def backend(self, cluster: str, backend: str) -> BackendFigures:
+        """See L{IInstance}."""
+        url = find(self.configuration, self._members.states.table, cluster, backend)
+        snapshot = await self._members.snapshot()
+        return figures_of(snapshot, cluster, backend, url, self._members.states.wanted(cluster, backend))
+
+    async def want(self, cluster: str, backend: str, state: str, why: str, by: str) -> State:
+        """See L{IInstance}."""
+        find(self.configuration, self._members.states.table, cluster, backend)
+        return await self._members.want(cluster, backend, state, why, by)
+
+    def store(self) -> dict[str, Any]:
+        """See L{IInstance}."""
+        return self._members.store()
+
+    def strays(self) -> dict[tuple[str, str], State]:
+        """See L{IInstance}."""
+        return strays(self.configuration, self._members.states)
+
+    async def explain(self, url: str, method: str, fields: Sequence[tuple[str, str]], client: str) -> dict[str, Any]:
+        """See L{IInstance}."""
+        return await self._members.explain(url, method, fields, client)
+
     def reopen_logs(self) -> None:
         """Log files were moved away: write to new ones."""
         self._members.reopen_logs()
@@ -278,7 +308,7 @@ class Instance(Service):
         self._claim("a reload is under way")
         self._notifier.reloading()
         try:
-            lines = await self._reload()
+            lines, doubts = await self._reload()
         except (config.ConfigurationError, Refused) as error:
             for line in str(error).splitlines():
                 log.error("reload refused, nothing has changed: {line}", line=line)
@@ -291,8 +321,10 @@ class Instance(Service):
             self._free()
         for line in lines:
             log.info("reload: {line}", line=line)
+        for doubt in doubts:
+            log.warn("reload: {doubt}", doubt=doubt)
         log.info("reloaded: {what}", what=_count(len(lines)))
-        return lines
+        return [*lines, *doubts]
 
     def _claim(self, what: str) -> None:
         if self._busy:
@@ -301,7 +333,8 @@ class Instance(Service):
             raise Refused(f"it is {self._state}")
         self._busy = what
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self) -> tuple[list[str], list[str]]:
+        """What is different now, and what should be known of that."""
         if not self._file:
             raise Refused("the configuration is from no file, so there is nothing to read again")
         if _is_pipe(self._file):
@@ -316,13 +349,13 @@ class Instance(Service):
             )
         lines = changes(old, new)
         if not lines and not _has_files(new):
-            return []
+            return [], []
         added = [each for each in _endpoints(new) if each not in self._descriptors and each not in _endpoints(old)]
         going = [each for each in _endpoints(old) if each not in _endpoints(new)]
         try:
             for endpoint in added:
                 self._descriptors[endpoint] = (await self._sockets.open(endpoint, going)).descriptors()
-            await self._apply(new)
+            doubts = await self._apply(new)
         except (CannotListen, CannotStart) as error:
             for endpoint in added:
                 self._close(endpoint)
@@ -341,7 +374,7 @@ class Instance(Service):
         for endpoint in going:
             await self._members.forget(endpoint)
             self._close(endpoint)
-        return lines
+        return lines, doubts
 
     def _close(self, endpoint: str) -> None:
         if self._descriptors.pop(endpoint, None) is not None:

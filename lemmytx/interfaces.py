@@ -13,7 +13,7 @@ from typing import Any
 from zope.interface import Attribute, Interface
 
 from lemmytx.message import ResponseHead
-from lemmytx.table import Change, Hint, Record, Report, Table
+from lemmytx.table import Change, Hint, Record, Report, State, Table
 
 
 class IRequest(Interface):
@@ -104,7 +104,7 @@ class IFollowingScheduler(IScheduler):
     C{update} nobody is admitted.
     """
 
-    counts = Attribute("Whether C{moved} is to be called: whether the number of requests in flight matters.")
+    counts = Attribute("Whether C{moved} is to be called: whether the numbers of requests in flight matter.")
 
     def admit(backend: ICandidate) -> None:
         """From now on it may be picked. It is a member, and was not admitted."""
@@ -113,7 +113,10 @@ class IFollowingScheduler(IScheduler):
         """It may not be picked any more. It was admitted."""
 
     def moved(backend: ICandidate) -> None:
-        """C{active} of a member has changed. Called twice per request, so it should only make a note of it."""
+        """
+        C{active} or C{elsewhere} of a member has changed. Called twice per request, so it should only make a note of
+        it.
+        """
 
     def pick(request: IRequest) -> ICandidate:
         """
@@ -287,6 +290,8 @@ class IBackendStore(Interface):
         All of them, in their order, or none. When it fires they are durable, and announced to all.
 
         @raise StoreUnavailable: none, or it is not known; the text says which.
+        @raise ValueError: none: something in them cannot be stored at all. That a host or a member is none need not be
+            found out here; it may be left to L{load}, which names it as a fault.
         """
 
     def publish(report: Report) -> Awaitable[Mapping[tuple[str, str], int]]:
@@ -342,6 +347,10 @@ class Busy(Refused):
     """It cannot be done now, because something of the kind is under way."""
 
 
+class Unknown(Refused):
+    """There is no cluster or no backend of that name."""
+
+
 class IInstance(Interface):
     """
     All that serves by one configuration, be it one process or several: as the admin side, signals and an upgrade see
@@ -371,9 +380,46 @@ class IInstance(Interface):
         Read the configuration again and apply what changed; everywhere or nowhere. Whoever asked may be gone before
         it is done, which changes nothing.
 
-        @return: what changed, one line each; empty when nothing did. It fails with
+        @return: what changed, and what should be known of that, one line each; empty when nothing did. It fails with
             L{lemmytx.config.ConfigurationError} or L{Refused}, and with L{Busy} while another one runs. Either way
             it is in the log.
+        """
+
+    def backend(cluster: str, backend: str) -> Awaitable[Any]:
+        """
+        @return: how a backend is: its L{lemmytx.proxy.figures.BackendFigures}.
+        @raise Unknown: there is none; with the nearest names.
+        """
+
+    def want(cluster: str, backend: str, state: str, why: str, by: str) -> Awaitable[State]:
+        """
+        Take a backend out, or bring it back: here and wherever the store is shared.
+
+        @param state: C{ready}, C{drain} or C{disabled}.
+        @param why: half a sentence, or empty; C{by}: who wants it.
+        @return: what is wanted of it now, once that is durable. All processes know within a second.
+        @raise Unknown: there is no such backend; with the nearest names.
+        @raise StoreUnavailable: nothing has changed, or it is not known whether it has; the text says which.
+        """
+
+    def store() -> Mapping[str, Any]:
+        """
+        @return: what there is to say of the store, of which C{type} and C{status} (C{OK} or C{unavailable}) are always
+            there, and C{problem} where there is one; empty before it has been opened.
+        """
+
+    def strays() -> Mapping[tuple[str, str], State]:
+        """
+        @return: what is wanted of backends that there are not, by the names of cluster and backend.
+        """
+
+    def explain(url: str, method: str, fields: Sequence[tuple[str, str]], client: str) -> Awaitable[Mapping[str, Any]]:
+        """
+        What would become of a request if it came now. Nothing changes by it.
+
+        @param fields: header fields; C{client}: the client's address.
+        @return: what L{lemmytx.proxy.explain.Answer.as_data} says. It fails with L{Refused} when there can be no such
+            request, and with L{Busy} when nobody is there who could tell.
         """
 
     def upgrade() -> Awaitable[int]:

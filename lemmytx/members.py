@@ -12,20 +12,29 @@ from twisted.internet.defer import Deferred
 from lemmytx import model
 from lemmytx.proxy.snapshot import Snapshot
 from lemmytx.serving import Descriptors, Prepared, Serving
+from lemmytx.states import States
+from lemmytx.table import State
+
+#: Header fields.
+Fields = Sequence[tuple[str, str]]
 
 
 class Members(Protocol):
     """Who serves."""
+
+    def begins_at(self, folder: str) -> None:
+        """The folder of the configuration's file, where relative paths begin. Called before anything else."""
 
     def start(self) -> None:
         """The reactor runs, or is about to."""
 
     async def prepare(
         self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
-    ) -> None:
+    ) -> list[str]:
         """
         Build a configuration beside the one at work.
 
+        @return: what should be known of it, one sentence each.
         @raise CannotStart: somebody cannot; nothing has changed then.
         """
 
@@ -51,6 +60,23 @@ class Members(Protocol):
     def workers(self) -> list[dict[str, Any]]:
         """What the statistics say of each process, where there are several."""
 
+    def store(self) -> dict[str, Any]:
+        """What there is to say of the store."""
+
+    @property
+    def states(self) -> States:
+        """What is wanted of backends; of this process's, or of none."""
+
+    async def want(self, cluster: str, backend: str, state: str, why: str, by: str) -> State:
+        """
+        Take a backend out, or bring it back.
+
+        @raise StoreUnavailable: see L{States.want}.
+        """
+
+    async def explain(self, url: str, method: str, fields: Fields, client: str) -> dict[str, Any]:
+        """See L{lemmytx.interfaces.IInstance.explain}."""
+
     def resize(self, count: int) -> None:
         """Another number of processes, from the next commit on."""
 
@@ -74,15 +100,20 @@ class Alone:
         self._serving = serving
         self._prepared: Prepared | None = None
 
+    def begins_at(self, folder: str) -> None:
+        """See L{Members}."""
+        self._serving.folder = folder
+
     def start(self) -> None:
         """See L{Members}."""
         self._serving.start()
 
     async def prepare(
         self, configuration: model.Configuration, folders: Sequence[str], descriptors: Descriptors
-    ) -> None:
+    ) -> list[str]:
         """See L{Members}."""
         self._prepared = await self._serving.prepare(configuration, folders, descriptors)
+        return self._prepared.doubts()
 
     async def commit(self) -> None:
         """See L{Members}."""
@@ -115,6 +146,25 @@ class Alone:
     def workers(self) -> list[dict[str, Any]]:
         """See L{Members}: there are none."""
         return []
+
+    def store(self) -> dict[str, Any]:
+        """See L{Members}."""
+        return self._serving.table.facts()
+
+    @property
+    def states(self) -> States:
+        """See L{Members}."""
+        return self._serving.states
+
+    async def want(self, cluster: str, backend: str, state: str, why: str, by: str) -> State:
+        """See L{Members}."""
+        resource = self._serving.resource
+        clusters = {} if resource is None else resource.clusters
+        return await self.states.want(cluster, backend, state, why, by, clusters)
+
+    async def explain(self, url: str, method: str, fields: Fields, client: str) -> dict[str, Any]:
+        """See L{Members}."""
+        return self._serving.explain(url, method, fields, client)
 
     def resize(self, count: int) -> None:
         """See L{Members}: it is one."""

@@ -41,12 +41,15 @@ import lemmytx
 import twisted.plugins
 from lemmytx import model
 from lemmytx.interfaces import (
+    IBackendStore,
     IClassifier,
     IClassifierPlugin,
     IHealthCheck,
     IHealthCheckPlugin,
     IScheduler,
     ISchedulerPlugin,
+    IStorePlace,
+    IStorePlugin,
 )
 from lemmytx.testing import check_scheduler
 
@@ -83,6 +86,9 @@ class _Options:
     #: Settings that stand beside the options and are somebody else's: one of them may have been meant.
     _beside: Sequence[str] = ()
 
+    #: Parameters of the factory that are no options: what we give it.
+    _given: Sequence[str] = ()
+
     def __init__(self, name: str, factory: Callable[..., Any]) -> None:
         """
         @param name: what the configuration calls it.
@@ -95,7 +101,13 @@ class _Options:
         self._types: dict[str, TypeAdapter[Any]] = {}
         self._required: list[str] = []
         me = f"{self._kind} {name!r}"
-        for option, parameter in inspect.signature(factory, eval_str=True).parameters.items():
+        parameters = inspect.signature(factory, eval_str=True).parameters
+        for given in self._given:
+            if given not in parameters:
+                raise TypeError(f"{me}: {factory!r} has no parameter {given!r}; it gets one, so let it take it")
+        for option, parameter in parameters.items():
+            if option in self._given:
+                continue
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 raise TypeError(f"{me}: {parameter} of {factory!r} cannot be an option; name each one")
             if option in self._beside:
@@ -108,7 +120,7 @@ class _Options:
             except PydanticUserError as error:
                 raise TypeError(f"{me}: {parameter} cannot be an option: {error.message}") from error
 
-    def _build(self, options: Mapping[str, object]) -> Any:
+    def _build(self, options: Mapping[str, object], given: Mapping[str, object] | None = None) -> Any:
         problems = [f"{option!r}: {self._unknown(option)}" for option in options if option not in self._types]
         problems += [f"{option}: must be given" for option in self._required if option not in options]
         fitting: dict[str, object] = {}
@@ -124,7 +136,7 @@ class _Options:
                     problems.append(f"{option}: found {value!r}; write text, a number, true, false, or a list of these")
         if problems:
             raise ValueError("; ".join(problems))
-        made = self.factory(**fitting)
+        made = self.factory(**fitting, **(given or {}))
         _verify(self._interface, made, _source(self.factory))
         return made
 
@@ -184,6 +196,24 @@ class Classifier(_Options):
     def build(self, options: Mapping[str, object]) -> IClassifier:
         """See L{IClassifierPlugin.build}."""
         made: IClassifier = self._build(options)
+        return made
+
+
+@implementer(IPlugin, IStorePlugin)
+class Store(_Options):
+    """
+    A store, ready to be found: put one into a plugin module under any name. The factory makes an L{IBackendStore}; it
+    has a parameter C{place}, for which it gets an L{IStorePlace}, and its other parameters are the options.
+    """
+
+    _kind = "store"
+    _interface = IBackendStore
+    _beside = tuple(name for name in model.Store.model_fields if name != "options")
+    _given = ("place",)
+
+    def build(self, options: Mapping[str, object], place: IStorePlace) -> IBackendStore:
+        """See L{IStorePlugin.build}."""
+        made: IBackendStore = self._build(options, {"place": place})
         return made
 
 
@@ -277,6 +307,34 @@ def build_classifier(plugins: Mapping[str, IClassifierPlugin], name: str, option
     classifier = plugin.build(dict(options))
     _verify(IClassifier, classifier, _source(type(plugin)))
     return classifier
+
+
+def find_stores(folders: Sequence[str] = ()) -> dict[str, IStorePlugin]:
+    """
+    All stores there are, by name.
+
+    @param folders: see L{find}.
+    @raise PluginError: see L{find}.
+    """
+    return find(IStorePlugin, folders)
+
+
+def build_store(
+    plugins: Mapping[str, IStorePlugin], name: str, options: Mapping[str, object], place: IStorePlace
+) -> IBackendStore:
+    """
+    A store as the configuration wants it; it has not been opened.
+
+    @param plugins: what L{find_stores} found.
+    @raise ValueError: with a text for the user, when there is no such store or the options do not fit.
+    @raise PluginError: when what the plugin builds is no store.
+    """
+    plugin = plugins.get(name)
+    if plugin is None:
+        raise ValueError(f"no store {name!r}; {_nearest(name, plugins)}")
+    store = plugin.build(dict(options), place)
+    _verify(IBackendStore, store, _source(type(plugin)))
+    return store
 
 
 def unfit(check: Any, name: str, protocol: str) -> str | None:

@@ -53,6 +53,20 @@ class _Output:
         Logger(namespace=namespace).emit(level, "{who}: {text}", who=self._who(), text=text)
 
 
+class Parent(commands.Control):
+    """The parent's end of the control connection of one worker."""
+
+    def __init__(self, seen: Callable[[bytes], None]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # AMP has few annotations
+        self._told_seen = seen
+
+    @commands.Seen.responder
+    def seen(self, changes: bytes) -> dict[str, Any]:
+        """Its checks see backends otherwise than before."""
+        self._told_seen(changes)
+        return {}
+
+
 class Worker(ProcessProtocol):
     """
     One process.
@@ -60,6 +74,7 @@ class Worker(ProcessProtocol):
     @ivar number: its row on the board; C{name}: the same, counted from 1, for people.
     @ivar pid: its process id.
     @ivar told: whether it has been told to put a configuration to work; C{serving}: whether it has done that.
+    @ivar sharing: whether it may have requests in flight, so that it has its share of capacities.
     @ivar leaving: whether it was told to go.
     @ivar generation: which configuration it has at work.
     @ivar endpoints: whose sockets it has got.
@@ -72,16 +87,23 @@ class Worker(ProcessProtocol):
     pid = 0
     told = False
     serving = False
+    sharing = False
     leaving = False
     since = 0.0
 
-    def __init__(self, number: int, left: Callable[[Worker, str], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        left: Callable[[Worker, str], None],
+        seen: Callable[[Worker, bytes], None] = lambda worker, changes: None,
+    ) -> None:
         """
         @param left: called when it is gone, with how it ended, for people.
+        @param seen: called with what it says of itself (L{commands.Seen}).
         """
         self.number = number
         self.name = number + 1
-        self.control = commands.Control()  # type: ignore[no-untyped-call]  # AMP has few annotations
+        self.control = Parent(lambda changes: seen(self, changes))
         self.ended: Deferred[None] = Deferred()
         self.generation = -1
         self._left = left

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import resource as rlimit
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
 from typing import Any
@@ -27,11 +27,16 @@ from twisted.logger import Logger
 from lemmytx import model
 from lemmytx.assemble import CannotStart, Plan
 from lemmytx.checks.rounds import Rounds
+from lemmytx.checks.sightings import Sighting, Sightings
+from lemmytx.cluster import rooms
 from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.cover import uncovered
 from lemmytx.cluster.located import Located
-from lemmytx.cluster.shares import portion
+from lemmytx.cluster.shares import Load, portion
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.config.advice import advice
+from lemmytx.interfaces import Busy
+from lemmytx.live.table import LiveTable, Pending
 from lemmytx.net.log_file import LogFile
 from lemmytx.net.network import Network
 from lemmytx.net.sockets import CannotListen, adopt
@@ -39,10 +44,12 @@ from lemmytx.net.ticker import Ticker
 from lemmytx.net.tls.server import ServerTls, Shown
 from lemmytx.net.turns import Turns
 from lemmytx.proxy.access_log import appender, rejection_formatter
+from lemmytx.proxy.explain import MOST, ask, explain
 from lemmytx.proxy.listener import Connections, Listener
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.snapshot import Snapshot, counters, take, traffics
 from lemmytx.proxy.statistics import Recent
+from lemmytx.states import States
 
 log = Logger(namespace="lemmytx")
 
@@ -86,6 +93,19 @@ class Prepared:
         self.plan = plan
         self.located = located
         self.doors = doors
+        self.pending: Pending | None = None
+
+    def doubts(self) -> list[str]:
+        """What should be known of it, one sentence each: classes that it leaves without what they are ensured now."""
+        resource, plan = self._serving.resource, self.plan
+        removed = set(plan.removed)
+        found: list[str] = []
+        for name, cluster in {} if resource is None else resource.clusters.items():
+            settings = plan.configuration.clusters.get(name)
+            if settings is not None and settings.buckets and plan.clusters.get(name) is cluster:
+                coming = [backend for where, backend in plan.added if where == name]
+                found.extend(f"clusters.{name}: {reason}" for reason in uncovered(cluster, removed, coming))
+        return found
 
     def commit(self) -> None:
         """Put it to work: everything holds from the next request on."""
@@ -97,6 +117,8 @@ class Prepared:
             located.stop()
         for door in self.doors.values():
             door.close()
+        if self.pending is not None:
+            self.pending.abort()
 
 
 class Serving:
@@ -104,7 +126,13 @@ class Serving:
     @ivar resource: what serves; L{None} before the first configuration.
     @ivar connections: of the clients.
     @ivar configuration: the one at work.
+    @ivar sightings: what other processes should know of the backends that this one checks.
+    @ivar states: what is wanted of backends, whatever their health.
+    @ivar table: the store, and what is served of it.
     @ivar secret: what all processes of the instance have in common. Session tickets are made with it.
+    @ivar folder: of the configuration's file.
+    @ivar private: the folder in which they share what is only in memory (L{lemmytx.store.private}); empty: there is
+        only this process.
     """
 
     def __init__(
@@ -129,9 +157,17 @@ class Serving:
             lambda: traffics(self.resource),
             self.ticker.seconds,
         )
-        self._rounds = Rounds(reactor)
+        self.sightings = Sightings(reactor)
+        self.states = States(reactor, quiet=bool(number))
+        self._rounds = Rounds(reactor, told=self._health_changed)
+        self.table = LiveTable(
+            reactor, self._network, self.states, self.recent, number, self._end_on, self._health_changed
+        )
+        self.table.look = self._rounds.look
         self.configuration = model.Configuration()
         self.secret = os.urandom(48)
+        self.private = ""
+        self.folder = os.getcwd()
         self._files = task.LoopingCall(self._look_at_files)
         self._files.clock = reactor
         self._doors: dict[str, Door] = {}
@@ -142,6 +178,7 @@ class Serving:
         self._removed = Traffic()
         self._partings: list[Any] = []
         self._hurried = False
+        self._fresh = True
 
     def start(self) -> None:
         """The reactor runs, or is about to."""
@@ -170,6 +207,9 @@ class Serving:
             resource = plan.resource(self.ticker) if self.resource is None else self.resource
             await self._open(prepared, resource, descriptors)
             await self._locate(prepared)
+            place = None if self._number is None else (self._number, workers(configuration))
+            self.table.desk.folder, self.table.desk.private = self.folder, self.private
+            prepared.pending = await self.table.prepare(plan, folders, self.secret, place)
         except BaseException:
             prepared.abort()
             raise
@@ -178,11 +218,14 @@ class Serving:
         return prepared
 
     def _portion(self, configuration: model.Configuration) -> Callable[[int], int] | None:
-        """How much of a capacity is ours while nobody knows who is busy."""
-        number = self._number
+        """
+        How much of a capacity is ours while nobody knows who is busy. Nothing before the first configuration is at
+        work: others may be at work already, and use all of it.
+        """
+        number, fresh = self._number, self._fresh
         if number is None:
             return None
-        return lambda capacity: portion(capacity, number, workers(configuration))
+        return lambda capacity: 0 if fresh else portion(capacity, number, workers(configuration))
 
     async def _open(self, prepared: Prepared, resource: ReverseProxyResource, descriptors: Descriptors) -> None:
         """Adopt the sockets of new listeners; nobody is accepted before the commit."""
@@ -218,7 +261,13 @@ class Serving:
         assert resource is not None
         old, new = self.configuration, prepared.plan.configuration
         self.configuration = new
+        self._fresh = False
+        for name, backend in prepared.plan.added:
+            self.states.mark(name, backend)
         prepared.plan.commit(resource, self._removed)
+        assert prepared.pending is not None
+        self.table.commit(prepared.pending, prepared.plan, resource, self._removed)
+        self.states.admit(resource.clusters)
         for backend in prepared.plan.removed:
             located = self._located.pop(backend, None)
             if located is not None:
@@ -242,13 +291,17 @@ class Serving:
             door.listener.drain(patient=True)
             self._leaving.add(door.listener)
         if gone or prepared.plan.removed:
-            backends = frozenset(prepared.plan.removed)
-            later = self._reactor.callLater
-            self._partings = [call for call in self._partings if call.active()]
-            self._partings += (
-                later(new.timeouts.drain, self._part, gone, backends),
-                later(new.timeouts.drain + CLOSING, self._cut, gone, backends),
-            )
+            self._end_on(prepared.plan.removed, gone)
+
+    def _end_on(self, removed: Iterable[Backend], gone: Sequence[Door] = ()) -> None:
+        """What runs on backends and listeners that are there no more has its time to end."""
+        doors, backends = list(gone), frozenset(removed)
+        drain, later = self.configuration.timeouts.drain, self._reactor.callLater
+        self._partings = [call for call in self._partings if call.active()]
+        self._partings += (
+            later(drain, self._part, doors, backends),
+            later(drain + CLOSING, self._cut, doors, backends),
+        )
 
     def _warn(self, prepared: Prepared) -> None:
         """What is as it was asked for, and should be known all the same. Workers leave that to the first of them."""
@@ -348,26 +401,41 @@ class Serving:
         for tls in self._tls():
             tls.look()
 
-    def load(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """
-        Of each backend with a capacity, by cluster and name: how many requests are in flight and how many may be.
-        """
-        assert self.resource is not None
-        return {
-            cluster.name: {b.name: (b.active, b.room) for b in cluster.backends if b.capacity}
-            for cluster in self.resource.clusters.values()
-        }
+    def load(self) -> dict[str, Load]:
+        """How busy it is. It may be asked as soon as the first configuration has been prepared."""
+        return {} if self.resource is None else rooms.loads(self.resource.clusters.values())
 
-    def share(self, rooms: Mapping[str, Mapping[str, int]]) -> None:
-        """How many requests may be in flight on backends, by cluster and name. What is not there any more is passed."""
-        assert self.resource is not None
-        for name, room in rooms.items():
-            cluster = self.resource.clusters.get(name)
-            for backend in () if cluster is None else cluster.backends:
-                if backend.capacity and backend.name in room:
-                    backend.room = room[backend.name]
-            if cluster is not None:
-                cluster.changed()
+    def share(self, wanted: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+        """See L{rooms.share}."""
+        return {} if self.resource is None else rooms.share(self.resource.clusters, wanted)
+
+    def _health_changed(self, cluster: str, backend: Backend) -> None:
+        """A check has changed what is known of a backend."""
+        self.states.checked(cluster, backend)
+        self.table.health_changed(cluster, backend)
+        checked = backend.checked
+        if checked is not None:
+            self.sightings.saw(cluster, backend.name, checked.state in ("up", "going_up"))
+
+    def look(self, changes: Iterable[Sighting]) -> None:
+        """Another process sees backends otherwise than before: see for ourselves."""
+        for cluster, backend, better in changes:
+            self._rounds.look(cluster, backend, better)
+            self.table.look_at(cluster, backend, better)
+
+    def explain(
+        self, url: str, method: str, fields: Sequence[tuple[str, str]], client: str, most: int = MOST
+    ) -> dict[str, Any]:
+        """
+        What would become of a request.
+
+        @param most: so many backends of a cluster are told one by one.
+        @raise BadQuestion: there can be no such request.
+        @raise Busy: there is no configuration yet.
+        """
+        if self.resource is None:
+            raise Busy("it is starting")
+        return explain(self.resource, ask(url, method, fields, client, self.resource.limits)).as_data(most)
 
     def reopen_logs(self) -> None:
         """Log files were moved away: write to new ones."""
@@ -395,7 +463,8 @@ class Serving:
 
         loop = task.LoopingCall(lambda: loop.stop() if over() else None)
         loop.clock = self._reactor
-        return loop.start(0.1).addCallback(lambda _: None)
+        # The others are to know that it is gone, and not to find it out.
+        return loop.start(0.1).addCallback(lambda _: self.table.close()).addCallback(lambda _: None)
 
     def hurry(self) -> None:
         """While it drains, or about to: wait for nothing."""
@@ -413,6 +482,9 @@ class Serving:
         for located in self._located.values():
             located.stop()
         self._rounds.stop()
+        self.table.end()
+        self.states.close()
+        self.sightings.stop()
         if self.resource is not None:
             for cluster in self.resource.clusters.values():
                 for backend in cluster.backends:

@@ -14,6 +14,7 @@ import pickle
 import signal
 import socket
 import sys
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,9 @@ from zope.interface import implementer
 
 from lemmytx import __version__, commands
 from lemmytx.assemble import CannotStart
+from lemmytx.checks.sightings import Sighting
 from lemmytx.net.turns import Board, Turns
+from lemmytx.proxy.explain import MOST, BadQuestion
 from lemmytx.proxy.pieces import pieces
 from lemmytx.serving import Prepared, Serving
 
@@ -34,6 +37,10 @@ log = Logger(namespace="lemmytx.worker")
 #: Descriptors that a worker is born with, beside the usual ones: to the parent, and what all workers share.
 CONTROL = 3
 BOARD = 4
+
+#: How many doubts about a configuration are told to the parent, and how many characters of each.
+MOST_DOUBTS = 20
+LONGEST = 500
 
 #: Signals that a terminal sends to parent and workers alike. What they mean is the parent's to say.
 _THE_PARENTS = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -90,11 +97,13 @@ class Worker(commands.Control):
         self._prepared: Prepared | None = None
         self._pieces: Iterator[bytes] = iter(())
         self._piece: bytes | None = None
+        self._load = b""
         self._leaving = False
 
     def connectionMade(self) -> None:
         """The reactor runs."""
         super().connectionMade()  # type: ignore[no-untyped-call]  # as above
+        self._serving.sightings.tell = self._seen
         self._serving.start()
 
     @commands.Listening.responder
@@ -122,14 +131,14 @@ class Worker(commands.Control):
         data = b"".join(self._parts)
         self._abort()
         try:
-            configuration, self._serving.secret = pickle.loads(data)
+            configuration, self._serving.secret, self._serving.private, self._serving.folder = pickle.loads(data)
             self._prepared = await self._serving.prepare(configuration, folders, self._handed)
         except CannotStart:
             raise
         except Exception as error:  # a foreign plugin may raise anything; AMP would hang up
             log.failure("a configuration could not be built")
             raise CannotStart(f"an error of our own, which the log tells: {error!r}") from error
-        return {}
+        return {"doubts": [doubt[:LONGEST] for doubt in self._prepared.doubts()[:MOST_DOUBTS]]}
 
     @commands.Commit.responder
     def commit(self) -> dict[str, Any]:
@@ -161,15 +170,41 @@ class Worker(commands.Control):
         return {"piece": piece or b"", "more": self._piece is not None}
 
     @commands.Load.responder
-    def load(self) -> dict[str, Any]:
-        """What is in flight on backends that have a capacity."""
-        return {"active": json.dumps(self._serving.load()).encode()}
+    def load(self, first: bool) -> dict[str, Any]:
+        """A piece of how busy it is."""
+        if first:
+            self._load = json.dumps(self._serving.load()).encode()
+        piece, self._load = self._load[: commands.PART], self._load[commands.PART :]
+        return {"piece": piece, "more": bool(self._load)}
 
     @commands.Share.responder
     def share(self, room: bytes) -> dict[str, Any]:
         """What may be."""
-        self._serving.share(json.loads(room))
+        return {"held": json.dumps(self._serving.share(json.loads(room))).encode()}
+
+    @commands.Look.responder
+    def look(self, changes: bytes) -> dict[str, Any]:
+        """Another worker sees backends otherwise than before."""
+        self._serving.look(json.loads(changes))
         return {}
+
+    def _seen(self, changes: list[Sighting]) -> None:
+        """This one does."""
+        control: Any = self
+        said = json.dumps(changes).encode()
+        # It is a hint: one with names as long as that may be lost.
+        if self.transport is not None and len(said) <= commands.PART:
+            control.callRemote(commands.Seen, changes=said)
+
+    @commands.Explain.responder
+    def explain(self, asked: bytes) -> dict[str, Any]:
+        """What would become of a request."""
+        url, method, fields, client = json.loads(asked)
+        for most in (MOST, MOST // 10, MOST // 100):
+            told = zlib.compress(json.dumps(self._serving.explain(url, method, fields, client, most)).encode())
+            if len(told) <= commands.PART:
+                return {"answer": told}
+        raise BadQuestion("there is too much to say about it")
 
     @commands.Reopen.responder
     def reopen(self) -> dict[str, Any]:

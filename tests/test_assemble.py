@@ -101,6 +101,34 @@ class PlanTests(SynchronousTestCase):
         self.plan(FIRST.replace("round_robin", "lemmy")).commit(self.resource, self.removed)
         self.assertIsNot(web.scheduler, before)
 
+    def test_usualScheduler(self) -> None:
+        """Which one a cluster has that names none depends on how many backends it has; while it stays, so does it."""
+
+        def text(count: int, more: str = "") -> str:
+            backends = ", ".join(f'"http://10.0.{number // 250}.{number % 250}"' for number in range(count))
+            return f"clusters: {{big: {{{more}backends: [{backends}]}}}}"
+
+        big = None
+        seen: list[tuple[str, bool]] = []
+        for settings in (text(256), text(255), text(257), text(300), text(256), text(20, "scheduler: two_choices, ")):
+            former = None if big is None else big.scheduler
+            plan = self.plan(settings)
+            plan.commit(self.resource, self.removed)
+            self.first = plan.configuration
+            big = self.resource.clusters["big"]
+            seen.append((type(big.scheduler).__name__, big.scheduler is former))
+        self.assertEqual(
+            seen,
+            [
+                ("LeastConnections", False),
+                ("LeastConnections", True),
+                ("TwoChoices", False),
+                ("TwoChoices", True),
+                ("LeastConnections", False),
+                ("TwoChoices", False),
+            ],
+        )
+
     def test_slowStart(self) -> None:
         """With a slow start a backend that a reload adds begins with a tenth of its weight; without, with all of it."""
         web = self.resource.clusters["web"]
@@ -165,6 +193,26 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual(web.breaker._replace(slow=0.1), BreakerRules(None, 0.1, 2.0, 20, 10.0, 7.0, 3, 503))
         self.assertEqual((old.budget, old.budget_at_least, old.try_timeout, old.backoff), (0.2, 3, 0.0, None))
         self.assertEqual((old.hedge, old.breaker), (HedgeRules(), BreakerRules()))
+
+    def test_sticky_offline(self) -> None:
+        """Whether a backend that goes down is disabled is the cluster's word, unless the backend has its own."""
+        plan = self.plan("""\
+            vhosts: [{hosts: [a.example], cluster: web}]
+            clusters:
+              web:
+                sticky_offline: true
+                health_check: {type: tcp}
+                backends: ["http://a:1", {url: "http://b:1", sticky_offline: false}, "http://c:1"]
+              old: {health_check: {type: tcp}, backends: ["http://a:1", {url: "http://b:1", sticky_offline: true}]}
+        """)
+        plan.commit(self.resource, self.removed)
+        found = {
+            name: [backend.checkup.sticky_offline for backend in cluster.backends if backend.checkup is not None]
+            for name, cluster in self.resource.clusters.items()
+        }
+        self.assertEqual({"web": [True, False, True], "old": [False, True]}, found)
+        first, _, third = self.resource.clusters["web"].backends
+        self.assertIs(first.checkup, third.checkup)
 
     def test_portion(self) -> None:
         """Where there are several processes, each has its part of a capacity."""

@@ -25,8 +25,9 @@ from lemmytx import __version__, checking, cli, config
 from lemmytx.admin import terminal
 from lemmytx.admin.site import admin_site
 from lemmytx.admin.tokens import hash_token, new_token, verify_token
-from lemmytx.interfaces import Busy, IInstance, Refused
+from lemmytx.interfaces import Busy, IInstance, Refused, Unknown
 from lemmytx.model import Configuration, Token
+from lemmytx.table import State, StoreUnavailable
 
 ROOT = Path(__file__).parents[1]
 
@@ -359,6 +360,26 @@ class Instance:
         """As it was told."""
         return self._ask("upgrade")
 
+    def explain(self, url: str, method: str, fields: list[tuple[str, str]], client: str) -> Deferred[dict[str, Any]]:
+        """As it was told."""
+        return self._ask(f"explain {url} {method} {fields} {client}")
+
+    def backend(self, cluster: str, backend: str) -> Deferred[Any]:
+        """Nobody asks."""
+        return succeed(None)
+
+    def want(self, cluster: str, backend: str, state: str, why: str, by: str) -> Deferred[Any]:
+        """As it was told."""
+        return self._ask(f"{cluster}/{backend}: {state} {why!r}")
+
+    def store(self) -> dict[str, Any]:
+        """See L{IInstance}."""
+        return {}
+
+    def strays(self) -> dict[tuple[str, str], State]:
+        """None."""
+        return {}
+
     def _ask(self, what: str) -> Deferred[Any]:
         self.asked.append(what)
         if isinstance(self.outcome, Exception):
@@ -400,6 +421,40 @@ class AskingTests(TestCase):
 
         return ensureDeferred(run())
 
+    def test_explain(self) -> Deferred[None]:
+        """What would become of a request is told in text or as JSON; that there can be no such request, as an error."""
+        told = {
+            "request": {"method": "PUT", "host": "a", "target": "/ü", "path": "/ü", "client": "::1"},
+            "vhost": None, "route": None, "routing": ["no vhost names the host 'a'"], "clusters": [],
+            "outcome": {"kind": "reply", "backend": None, "status": 404, "why": "there is no route for it"},
+        }  # fmt: skip
+        command = ("explain", "--admin", self.url)
+
+        async def run() -> None:
+            self.instance.outcome = told
+            options = (
+                "--method",
+                "PUT",
+                "-H",
+                "A: b&c=d",
+                "--header",
+                "X:y",
+                "--client",
+                "::1",
+                "http://a/ü?b=1&c=%20",
+            )
+            text = "PUT /ü of a, from ::1\n  no vhost names the host 'a'\n→ we answer 404: there is no route for it\n"
+            self.assertEqual((0, text, ""), await deferToThread(lemmy, *command, *options))
+            asked = "explain http://a/ü?b=1&c=%20 PUT [('A', 'b&c=d'), ('X', 'y')] ::1"
+            self.assertEqual([asked], self.instance.asked)
+            code, out, _ = await deferToThread(lemmy, *command, "--json", "http://a/")
+            self.assertEqual((0, told), (code, json.loads(out)))
+            self.instance.outcome = Refused("url: that is none")
+            error = f"{self.url}: url: that is none\n"
+            self.assertEqual((1, "", error), await deferToThread(lemmy, *command, "http://"))
+
+        return ensureDeferred(run())
+
     def test_upgrade(self) -> Deferred[None]:
         """The successor's pid is printed."""
 
@@ -410,6 +465,32 @@ class AskingTests(TestCase):
                 await deferToThread(lemmy, "upgrade", "--admin", self.url + "/"),
             )
             self.assertEqual(["upgrade"], self.instance.asked)
+
+        return ensureDeferred(run())
+
+    def test_states(self) -> Deferred[None]:
+        """A backend is taken out and brought back by its names, whatever characters are in them, with a reason."""
+
+        async def run() -> None:
+            for command, state in (("disable", "disabled"), ("drain", "drain"), ("enable", "ready")):
+                self.instance.outcome = State(state)
+                self.assertEqual(
+                    (0, f"backend [::1]:80 of cluster *.shop.example is {state}\n", ""),
+                    await deferToThread(
+                        lemmy, command, "*.shop.example", "[::1]:80", "--reason", "läuft", "--admin", self.url
+                    ),
+                )
+                self.assertEqual(f"*.shop.example/[::1]:80: {state} 'läuft'", self.instance.asked.pop())
+            for outcome, said in (
+                (Unknown("there is no cluster 'a'"), "there is no cluster 'a'"),
+                (StoreUnavailable("away; nothing has changed"), "the store: away; nothing has changed"),
+            ):
+                self.instance.outcome = outcome
+                self.assertEqual(
+                    (1, "", f"{self.url}: {said}\n"),
+                    await deferToThread(lemmy, "drain", "a", "b", "--admin", self.url),
+                )
+            self.assertEqual("a/b: drain ''", self.instance.asked.pop())
 
         return ensureDeferred(run())
 

@@ -311,18 +311,30 @@ class WorkersTests(InstanceTests):
         self.assertEqual(await self.get(self.port(instance)), (200, b"hello"))
 
     async def test_shares(self) -> None:
-        """The parts of a capacity are given out anew, and never add up to more than it is."""
+        """
+        The parts of a capacity are given out anew, and never add up to more than it is; nor when a worker has died and
+        comes back to what others have taken.
+        """
         self.settings["clusters"]["web"]["backends"] = [{"url": self.url(), "capacity": 5}]
         instance = await self.start()
         crew = instance._members
         assert isinstance(crew, Crew)
         await self.until(lambda: all(worker.serving for worker in crew._workers.values()))
         for _ in range(2):
-            await crew._share()
-        from lemmytx import commands
+            await crew._division.divide()
+        name = self.url().removeprefix("http://")
 
-        loads = [json.loads((await crew._ask(w, commands.Load))["active"]) for w in crew._workers.values()]
-        self.assertEqual(sorted(load["web"][self.url().removeprefix("http://")][1] for load in loads), [2, 3])
+        async def rooms() -> list[int]:
+            loads = [await crew._division._load(worker) for worker in crew._workers.values()]
+            return sorted(load["web"].rooms[name].room for load in loads)
+
+        self.assertEqual(await rooms(), [2, 3])
+        os.kill(crew._workers[0].pid, signal.SIGKILL)
+        await self.until(lambda: 0 not in crew._workers)
+        await crew._division.divide()
+        self.assertEqual(await rooms(), [5])
+        await self.until(lambda: 0 in crew._workers and crew._workers[0].serving)
+        self.assertEqual(await rooms(), [2, 3])
 
     async def test_stuck(self) -> None:
         """A worker that does not answer is told once, and killed at last."""

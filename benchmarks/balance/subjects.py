@@ -123,7 +123,7 @@ def _lemmytx(name: str, scheduler: str | dict[str, Any], capacity: int = 0, slow
                 "backends": {
                     "backends": servers,
                     "scheduler": scheduler,
-                    "retry": {"attempts": 3, "budget_at_least": 50, "on": [502, 503, 504]},
+                    "retry": {"attempts": 3, "budget_at_least": 50, "on": ["reset", 502, 503, 504]},
                     "timeouts": {"connect": 1},
                     "backend_retry_interval": 2,
                     "slow_start": slow_start,

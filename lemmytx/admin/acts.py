@@ -21,13 +21,14 @@ from lemmytx.admin.answers import answer, refuse
 from lemmytx.config import ConfigurationError
 from lemmytx.interfaces import Busy, IInstance, Refused
 from lemmytx.model import Token
+from lemmytx.table import StoreUnavailable
 
 log = Logger(namespace="lemmytx.admin")
 
 T = TypeVar("T")
 
 
-def _lasting(what: Awaitable[T]) -> Deferred[T]:
+def lasting(what: Awaitable[T]) -> Deferred[T]:
     """
     What is begun here goes on: klein cancels what it waits for when the client leaves, and that must not reach it.
     """
@@ -38,6 +39,11 @@ def _lasting(what: Awaitable[T]) -> Deferred[T]:
     outer: Deferred[T] = Deferred()
     Deferred.fromCoroutine(begun()).addCallbacks(outer.callback, outer.errback)
     return outer
+
+
+def name_of(token: Token | None) -> str:
+    """Who asks, for the log. Without tokens it is whoever can reach the admin side."""
+    return "someone on this machine" if token is None else token.name
 
 
 def _not_plain(request: Any) -> str | None:
@@ -55,7 +61,7 @@ class Failed(Exception):
     """A fault of ours, which is in the log already."""
 
 
-async def _told(what: str, name: str, do: Callable[[], Awaitable[T]]) -> T:
+async def told(what: str, name: str, do: Callable[[], Awaitable[T]]) -> T:
     """
     Do it, and log how it ended.
 
@@ -63,7 +69,7 @@ async def _told(what: str, name: str, do: Callable[[], Awaitable[T]]) -> T:
     """
     try:
         done = await do()
-    except (Refused, ConfigurationError) as error:
+    except (Refused, ConfigurationError, StoreUnavailable) as error:
         # The instance itself logs all of it.
         first, *rest = str(error).splitlines() or [""]
         more = f" (and {len(rest)} more)" if rest else ""
@@ -89,7 +95,7 @@ def add_routes(app: Klein, instance: IInstance, who: Callable[[Any], Token | Non
         @param status: of the answer when it was done.
         """
         token = who(request)
-        name = "someone on this machine" if token is None else token.name
+        name = name_of(token)
         why = role_refused(token, role)
         if why is not None:
             log.warn("{what}: {name} may not ask for it", what=what, name=name)
@@ -99,7 +105,7 @@ def add_routes(app: Klein, instance: IInstance, who: Callable[[Any], Token | Non
             return refuse(request, 415, why)
         log.info("{what}: {name} asks for it", what=what, name=name)
         try:
-            return answer(request, await _lasting(_told(what, name, do)), status)
+            return answer(request, await lasting(told(what, name, do)), status)
         except Busy as error:
             return refuse(request, 409, str(error), error.reasons)
         except ConfigurationError as error:

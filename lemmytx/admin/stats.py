@@ -17,9 +17,8 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from klein import Klein
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import Request
 
@@ -31,9 +30,16 @@ from lemmytx.http1 import codec
 from lemmytx.interfaces import IInstance
 from lemmytx.proxy.figures import BackendFigures, BucketFigures, ClusterFigures, Figures, Lately, add_up
 from lemmytx.proxy.snapshot import Slices, Snapshot
+from lemmytx.table import State
+
+if TYPE_CHECKING:
+    from klein import Klein  # which installs a reactor; workers choose theirs after they have imported this
 
 #: Which response times are told.
 _QUANTILES = {"median": 0.5, "p95": 0.95, "p99": 0.99}
+
+#: Of so many backends that are not there is told what is wanted of them.
+MOST_STRAYS = 100
 
 #: What the log says of a client that left; no status of HTTP.
 LEFT = 499
@@ -82,8 +88,8 @@ def _totals(traffic: Traffic) -> dict[str, Any]:
     }
 
 
-def _counted(figures: Figures) -> dict[str, Any]:
-    """The same, and the last minute."""
+def counted(figures: Figures) -> dict[str, Any]:
+    """What was served, since the start and in the last minute."""
     return {
         "count": figures.count,
         "status_code_count": _statuses(figures.statuses),
@@ -92,8 +98,21 @@ def _counted(figures: Figures) -> dict[str, Any]:
     }
 
 
-def _backend(backend: BackendFigures) -> dict[str, Any]:
+def state_facts(state: State) -> dict[str, Any]:
+    """When a backend's state was set, by whom and why."""
+    try:
+        since = datetime.fromtimestamp(state.at, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):  # what stands in a store may be any number
+        since = None
+    return {"state_since": since, "state_by": state.by, "state_reason": state.why}
+
+
+def backend_facts(backend: BackendFigures) -> dict[str, Any]:
+    """All that is told of a backend."""
     seen: dict[str, Any] = {"healths": backend.healths} if sum(backend.healths.values()) > 1 else {}
+    if backend.wanted:
+        at, by, why = backend.wanted
+        seen |= state_facts(State(backend.state, why, by, at))
     if backend.since:
         since = datetime.fromtimestamp(backend.since, UTC).isoformat(timespec="seconds")
         seen |= {"health_since": since, "health_reason": backend.reason}
@@ -209,7 +228,7 @@ class Statistics:
             if slices.full():
                 await slices.turn()
             whole.add(figures)
-            vhosts.append(f"{json.dumps(name)}: {json.dumps(_counted(figures))}")
+            vhosts.append(f"{json.dumps(name)}: {json.dumps(counted(figures))}")
         clusters = []
         active = idle = 0
         for name, cluster in snapshot.clusters.items():
@@ -219,7 +238,7 @@ class Statistics:
                 if slices.full():
                     await slices.turn()
                 together.add(backend)
-                backends.append(f"{json.dumps(backend_name)}: {json.dumps(_backend(backend))}")
+                backends.append(f"{json.dumps(backend_name)}: {json.dumps(backend_facts(backend))}")
             active += together.active
             idle += together.idle
             rest = json.dumps(_cluster(cluster, together))
@@ -231,30 +250,48 @@ class Statistics:
         }
         if workers:
             facts["workers"] = workers
+        store = self._instance.store()
+        if store:
+            facts["store"] = store
+        strays = self._instance.strays()
+        if strays:
+            facts["strays"] = [
+                {"cluster": cluster, "backend": backend, "state": state.state, **state_facts(state)}
+                for (cluster, backend), state in sorted(strays.items())[:MOST_STRAYS]
+            ]
         if snapshot.refusals:
             facts["refusals"] = snapshot.refusals
         if snapshot.certificates:
             facts["certificates"] = list(snapshot.certificates.values())
         return (
-            f'{json.dumps(facts | _counted(whole))[:-1]}, "unrouted": {json.dumps(_counted(snapshot.unrouted))},'
+            f'{json.dumps(facts | counted(whole))[:-1]}, "unrouted": {json.dumps(counted(snapshot.unrouted))},'
             f' "removed": {json.dumps(_totals(snapshot.removed))},'
             f' "vhosts": {{{", ".join(vhosts)}}}, "clusters": {{{", ".join(clusters)}}}}}'
         )
 
     def _facts(self) -> dict[str, Any]:
         """What is of the process that answers."""
-        uptime = self._clock.seconds() - self._started
-        now = self._seconds()
-        return {
-            "version": __version__,
-            "codec": "compiled" if codec.compiled else "pure",
-            "pid": os.getpid(),
-            "hostname": socket.gethostname(),
-            "uptime": str(timedelta(seconds=int(uptime))),
-            "uptime_sec": round(uptime, 3),
-            "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
-            "unixtime": int(now),
-        }
+        return process_facts(self._clock.seconds() - self._started, self._seconds())
+
+
+def process_facts(uptime: float, now: float | None = None) -> dict[str, Any]:
+    """
+    What there is to know of this process.
+
+    @param uptime: seconds that it has been serving.
+    @param now: the time of day.
+    """
+    now = time.time() if now is None else now
+    return {
+        "version": __version__,
+        "codec": "compiled" if codec.compiled else "pure",
+        "pid": os.getpid(),
+        "hostname": socket.gethostname(),
+        "uptime": str(timedelta(seconds=int(uptime))),
+        "uptime_sec": round(uptime, 3),
+        "time": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        "unixtime": int(now),
+    }
 
 
 def add_routes(app: Klein, statistics: Statistics) -> None:

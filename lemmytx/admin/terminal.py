@@ -141,22 +141,35 @@ class Remote:
         kind = HTTPConnection if parts.scheme == "http" else HTTPSConnection
         return kind(parts.hostname, parts.port, timeout=timeout)
 
-    def post(self, path: str, name: str) -> Any:
+    def post(self, path: str, name: str, body: object = None) -> Any:
         """
         Have something done.
 
+        @param body: what C{json.dumps} takes; L{None}: an empty object.
         @return: what the answer, a good one, has under this name.
         @raise CannotAsk: with all reasons.
         """
-        fields: dict[str, str | bytes] = {
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "Connection": "close",
-        }
+        return self._ask("POST", path, json.dumps(body or {}).encode(), name)[name]
+
+    def get(self, path: str, name: str) -> dict[str, Any]:
+        """
+        Look at something.
+
+        @param name: of a member that a good answer has.
+        @return: the answer.
+        @raise CannotAsk: with all reasons.
+        """
+        return self._ask("GET", path, None, name)
+
+    def _ask(self, method: str, path: str, data: bytes | None, name: str) -> dict[str, Any]:
+        """The answer, a good one, which has something of this name."""
+        fields: dict[str, str | bytes] = {"Accept": "application/json", "Connection": "close"}
+        if data is not None:
+            fields["Content-Type"] = "application/json"
         if self._token is not None:
             fields["Authorization"] = b"Bearer " + self._token.encode()
         try:
-            self._connection.request("POST", self._prefix + path, b"{}", fields)
+            self._connection.request(method, self._prefix + path, data, fields)
         except TimeoutError:
             raise CannotAsk(f"{self.url}: no connection within {self._connection.timeout:g} seconds") from None
         except (OSError, ValueError, HTTPException) as error:
@@ -167,10 +180,8 @@ class Remote:
             if response.length:
                 raise CannotAsk(f"{self.url}: the answer broke off, or is too long")
         except TimeoutError:
-            raise CannotAsk(
-                f"{self.url}: no answer within {self._connection.timeout:g} seconds; whether it was done, the log of"
-                " the instance tells"
-            ) from None
+            unknown = "" if data is None else "; whether it was done, the log of the instance tells"
+            raise CannotAsk(f"{self.url}: no answer within {self._connection.timeout:g} seconds{unknown}") from None
         except (OSError, HTTPException) as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise CannotAsk(f"{self.url}: the answer broke off: {why}") from None
@@ -178,7 +189,7 @@ class Remote:
             self._connection.close()
         return self._read(response, body, name)
 
-    def _read(self, response: HTTPResponse, body: bytes, name: str) -> Any:
+    def _read(self, response: HTTPResponse, body: bytes, name: str) -> dict[str, Any]:
         try:
             found = json.loads(body)
         except ValueError:
@@ -187,7 +198,7 @@ class Remote:
         if not isinstance(found, dict) or (good and name not in found):
             raise CannotAsk(f"{self.url}: what answers there is no admin side of lemmytx (status {response.status})")
         if good:
-            return found[name]
+            return found
         errors = found.get("errors")
         if isinstance(errors, list) and errors:
             raise CannotAsk(*map(str, errors))

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from math import ceil
+from struct import Struct
 from typing import Literal
 
 from zope.interface import implementer
 
 from lemmytx.balance import keys, maglev
+from lemmytx.balance.maglev import SIZE
 from lemmytx.balance.offered import Offered
 from lemmytx.interfaces import ICandidate, IFollowingScheduler, IPreviewingScheduler, IRequest
 
@@ -32,6 +33,9 @@ from lemmytx.interfaces import ICandidate, IFollowingScheduler, IPreviewingSched
 _TRIES = 32
 
 _MASK = (1 << 64) - 1
+
+#: Eight bytes as a number.
+_number = Struct(">Q").unpack
 
 #: RFC 9110 §5.6.2; cookies are named alike (RFC 6265 §4.1.1).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -146,25 +150,29 @@ class ByKey(Offered):
         @param weights: their sum; likewise.
         """
         key = self._key(request) or keys.client(request)
-        number = int.from_bytes(blake2b(key, digest_size=8).digest(), "big")
+        number: int = _number(blake2b(key, digest_size=8).digest())[0]
         table, members = self._table, self.members
         bound = self._factor * (in_flight + 1) / weights if self._factor and weights else 0.0
         if table:
+            # Nearly always the first one is it, so it has no loop. Below the bound is below the next whole number.
+            backend = members[table[number % SIZE]]
+            if backend in usable and backend.warmth >= 1 and (not bound or backend.active < bound * backend.weight):
+                return backend
             for tries in range(2 * _TRIES if bound else _TRIES):
                 if tries == _TRIES:
                     # A key that so many are busy with has no home any more: anywhere, by what is in flight now, as the
                     # way through all who are too busy would be longer each time.
                     number ^= in_flight
-                backend = members[table[number % maglev.SIZE]]
+                backend = members[table[number % SIZE]]
                 if (
                     backend in usable
                     and (backend.warmth >= 1 or (number >> 40) < backend.warmth * (1 << 24))
-                    and (not bound or backend.active < ceil(bound * backend.weight))
+                    and (not bound or backend.active < bound * backend.weight)
                 ):
                     return backend
                 number = _again(number)
         # Few are left: a number for each, out of its name and the key, and the greatest wins.
-        fitting = [b for b in usable if not bound or b.active < ceil(bound * b.weight)] or list(usable)
+        fitting = [b for b in usable if not bound or b.active < bound * b.weight] or list(usable)
         return max(fitting, key=lambda backend: blake2b(backend.name.encode() + b"\0" + key, digest_size=8).digest())
 
 

@@ -12,6 +12,9 @@ from socket import AF_INET6, inet_pton
 
 from lemmytx.interfaces import IRequest
 
+#: What stands before a cookie: the last one's end, or nothing.
+_BETWEEN = (b";", b"")
+
 Key = Callable[[IRequest], bytes]
 
 #: How an IPv4 address begins that is written as one of IPv6 (RFC 4291 §2.5.5.2).
@@ -33,7 +36,7 @@ def client(request: IRequest) -> bytes:
         if packed[:12] != _MAPPED:
             return packed[:8]
         address = ".".join(map(str, packed[12:]))
-    return address.encode("utf-8", "surrogateescape")
+    return address.encode() if address.isascii() else address.encode("utf-8", "surrogateescape")
 
 
 def path(request: IRequest) -> bytes:
@@ -49,11 +52,12 @@ def header(name: str) -> Key:
     @param name: in any case.
     """
     start = f"\r\n{name.lower()}:".encode("latin-1")
+    skipped = len(start)
 
     def field(request: IRequest) -> bytes:
         raw: bytes = b"\r\n" + request.head.raw
         at = raw.lower().find(start)
-        return b"" if at < 0 else raw[at + len(start) : raw.index(b"\r\n", at + 2)].strip(b" \t")
+        return b"" if at < 0 else raw[at + skipped : raw.index(b"\r\n", at + skipped)].strip(b" \t")
 
     return field
 
@@ -62,19 +66,20 @@ def cookie(name: str) -> Key:
     """A cookie's value. HTTP/2 may send a field for each cookie (RFC 9113 §8.2.3)."""
     wanted = name.encode("latin-1") + b"="
     start = b"\r\ncookie:"
+    skipped, named = len(start), len(wanted)
 
     def value(request: IRequest) -> bytes:
         raw: bytes = b"\r\n" + request.head.raw
         lowered = raw.lower()
         at = lowered.find(start)
         while at >= 0:
-            end = raw.index(b"\r\n", at + 2)
-            line = raw[at + len(start) : end]
+            end = raw.index(b"\r\n", at + skipped)
+            line = raw[at + skipped : end]
             found = line.find(wanted)
             while found >= 0:
                 # Else it is a part of another one's name or value.
-                if line[:found].rstrip(b" \t")[-1:] in (b"", b";"):
-                    return line[found + len(wanted) :].partition(b";")[0].strip(b" \t")
+                if line[:found].rstrip(b" \t")[-1:] in _BETWEEN:
+                    return line[found + named :].partition(b";")[0].strip(b" \t")
                 found = line.find(wanted, found + 1)
             at = lowered.find(start, end)
         return b""

@@ -7,8 +7,10 @@ backend, the next C{round_robin_for} requests go round robin over the I{other} c
 again. With A and B at 500 active each, a new C at 0 and C{round_robin_after} 100: 100 to C, 100 shared by A and B, 100
 to C, and so on until the scores are level and no run of 100 occurs any more.
 
-The score is active / weight, the lowest wins, ties go in turn (L{lemmytx.balance.turns}). Where only one candidate may
-be picked there is nothing to skip to, and such a choice neither counts as part of a run nor ends one.
+The score is active / weight, the lowest wins, ties go in turn (L{lemmytx.balance.turns}). Active are the requests of
+all processes that share the table, so that two of them do not both flood C: what one has sent there counts for the
+other as soon as it has heard of it. Where only one candidate may be picked there is nothing to skip to, and such a
+choice neither counts as part of a run nor ends one.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Lemmy(Least):
 
     def score(self, backend: ICandidate, weight: float) -> float:
         """See L{Least.score}."""
-        score: float = backend.active / weight
+        score: float = (backend.active + backend.elsewhere) / weight
         return score
 
     def find(self) -> int:
@@ -70,7 +72,7 @@ class Lemmy(Least):
         found = at = 0
         least = inf
         for backend, weight in self.order:
-            score = backend.active / weight
+            score = (backend.active + backend.elsewhere) / weight
             if score < least:
                 least = score
                 found = at

@@ -38,6 +38,9 @@ from lemmytx.proxy.dial import OURS
 #: How many checks of a cluster run at one time, unless they say otherwise (C{at_once}).
 AT_ONCE = 250
 
+#: Hears of changes of health: the cluster's name and the backend.
+Told = Callable[[str, Backend], None]
+
 #: Reasons of our own that are told, for each backend; the rest is counted.
 MOST_TOLD = 20
 
@@ -84,14 +87,15 @@ class Gate:
 
 class Checker:
     """
+    @ivar cluster: its name.
     @ivar backend: the one.
     @ivar checkup: how it is checked.
     @ivar errors: how many checks ended without a verdict, by an error of ours.
     """
 
     __slots__ = (
-        "_began", "_call", "_chance", "_clock", "_cluster", "_gate", "_going", "_log", "_seen", "_stopped", "_used_at",
-        "_waits",         "backend", "checkup", "errors",
+        "_began", "_call", "_chance", "_clock", "_gate", "_going", "_log", "_seen", "_stopped", "_told",
+        "_used_at", "_waits", "backend", "checkup", "cluster", "errors",
     )  # fmt: skip
 
     def __init__(
@@ -102,11 +106,13 @@ class Checker:
         gate: Gate,
         chance: Callable[[], float],
         log: Logger | None = None,
+        told: Told | None = None,
     ) -> None:
         """
         @param clock: what calls us.
         @param gate: of the cluster.
         @param chance: a number from 0 to 1, another one each time.
+        @param told: called when its health has changed, before its cluster is told.
         """
         assert backend.checkup is not None
         self.backend = backend
@@ -114,7 +120,7 @@ class Checker:
         self.errors: dict[str, int] = {}
         self._chance = chance
         self._began = 0.0
-        self._cluster = cluster
+        self.cluster = cluster
         self._clock = clock
         self._gate = gate
         self._log = log or Logger(namespace="lemmytx.checks")
@@ -122,6 +128,7 @@ class Checker:
         self._going: _Run | None = None
         self._waits = False
         self._stopped = False
+        self._told = told
         self._used_at = clock.seconds()
         self._seen = backend.traffic.count
 
@@ -170,10 +177,31 @@ class Checker:
     def _suspected(self, why: str) -> None:
         """Lazy: a request has failed by the backend's fault."""
         checked = self.backend.checked
-        if checked is not None and checked.fell(why):
+        served = any(200 <= status < 400 for status in self.backend.traffic.statuses)
+        if checked is not None and checked.fell(why, served):
             self._tell()
             if self._call is None and self._going is None and not self._waits:
                 self._again(self._clock.seconds())
+
+    def look(self, better: bool) -> None:
+        """
+        Somebody else sees it otherwise than before: check it at once, unless that is just what is known here, or it is
+        being checked. The next check is an interval after this one.
+
+        @param better: than before.
+        """
+        backend, checked = self.backend, self.backend.checked
+        if self._stopped or self._going is not None or self._waits or not backend.located:
+            return
+        if checked is None or checked.state != ("down" if better else "up"):
+            return
+        if self.checkup.mode == "opportunistic" and backend.capacity and backend.active >= backend.room:
+            return  # there is no place for it
+        if self._call is not None:
+            self._call.cancel()
+            self._call = None
+        self._waits = True
+        self._gate.enter(self._begin)
 
     def _again(self, began: float) -> None:
         checkup, checked = self.checkup, self.backend.checked
@@ -203,7 +231,7 @@ class Checker:
     def _begin(self) -> None:
         self._waits = False
         self._began = self._clock.seconds()
-        self._going = _Run(self, self.backend, self.checkup, self._cluster, self._clock)
+        self._going = _Run(self, self.backend, self.checkup, self.cluster, self._clock)
         self._going.start()
 
     def decided(self, passed: bool | None, why: str) -> None:
@@ -235,13 +263,15 @@ class Checker:
         say = self._log.warn if checked.state == "down" else self._log.info
         say(
             "cluster {cluster}: backend {backend} is {state}: {reason}",
-            cluster=self._cluster,
+            cluster=self.cluster,
             backend=backend.name,
             state=checked.state.replace("_", " "),
             reason=checked.reason,
         )
         if checked.state == "down":
             backend.close_idle()
+        if self._told is not None:
+            self._told(self.cluster, backend)
         backend.changed()
 
     def _confess(self, why: str) -> None:
@@ -253,7 +283,7 @@ class Checker:
         if not told:
             self._log.error(
                 "cluster {cluster}: backend {backend} cannot be checked, which is not its fault: {why} (told once)",
-                cluster=self._cluster,
+                cluster=self.cluster,
                 backend=self.backend.name,
                 why=why,
             )

@@ -8,7 +8,6 @@ least likely to have been timed out by the other side, and the oldest can run ou
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from lemmytx.cluster.way import PLAIN, Way
 from lemmytx.interfaces import ICandidate
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker, Timed
+from lemmytx.table import State
 
 
 class Pooled(Timed, Protocol):
@@ -70,7 +70,8 @@ class Backend:
     @ivar weight: the one that is in force: what is configured, or what there is of it yet
         (L{lemmytx.cluster.warming}). C{warmth} says how much of it that is.
     @ivar full_weight: as configured.
-    @ivar state: what an operator wants: C{ready}, C{drain}, C{disabled}.
+    @ivar state: what an operator wants: C{ready}, C{drain}, C{disabled}; C{wanted}: the L{State} that says so, with its
+        reason; L{None}: nobody has said anything.
     @ivar room: how many exchanges of this process it takes at one time, where it has a capacity: all of that, or this
         process's share.
     @ivar addresses: what to connect to, best first; empty while a name has not been resolved.
@@ -88,8 +89,9 @@ class Backend:
 
     __slots__ = (
         "active", "addresses", "capacity", "changed", "checked", "checkup", "connects", "ejection", "ejections",
-        "elsewhere", "failures", "freed", "full_weight", "idle", "location", "name", "network", "passive", "pool", "reused", "role",
-        "room", "state", "suspected", "traffic", "url", "warmth", "watch", "way", "weight",
+        "elsewhere", "failures", "freed", "full_weight", "idle", "location", "name", "network", "passive", "pool",
+        "reused", "role", "room", "state", "suspected", "traffic", "url", "wanted", "warmth",
+        "watch", "way", "weight",
     )  # fmt: skip
 
     def __init__(
@@ -118,10 +120,12 @@ class Backend:
         self.role = role
         self.way = way
         self.state = "ready"
+        self.wanted: State | None = None
         self.addresses: tuple[str, ...] = ()
         self.active = 0
         self.elsewhere = 0
-        self.idle: deque[Any] = deque()
+        # An empty deque takes ten times as much memory, and there may be a hundred thousand backends.
+        self.idle: list[Any] = []
         self.traffic = Traffic()
         self.connects = 0
         self.reused = 0
@@ -135,7 +139,7 @@ class Backend:
         self.suspected: Callable[[str], None] | None = None
         #: Called when something changed that decides whether it can be chosen. The cluster sets it.
         self.changed: Callable[[], None] = _nothing
-        #: Called when C{active} has changed, if anyone wants to know. The cluster sets it.
+        #: Called when C{active} or C{elsewhere} has changed, if anyone wants to know. The cluster sets it.
         self.watch: Callable[[Backend], None] | None = None
 
     @property
@@ -198,7 +202,12 @@ class Backend:
         self.full_weight = other.weight  # a new object's, so all of it
         self.warm(self.warmth)
         if self.capacity != other.capacity:
-            self.capacity, self.room = other.capacity, other.room
+            if not self.capacity or other.room == other.capacity:
+                self.room = other.room
+            elif other.capacity < self.capacity:
+                # A share is given out anew by and by; all shares together are never more than there is.
+                self.room = min(self.room, other.room)
+            self.capacity = other.capacity
         self.role = other.role
         self.pool = other.pool
         if self.way is not other.way:

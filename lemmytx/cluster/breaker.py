@@ -117,6 +117,12 @@ class Breaker:
         self._going += 1
         return self._period
 
+    def lets_in(self, now: float) -> bool:
+        """Whether L{enter} would let a request go. Nothing changes by it."""
+        if self.state == CLOSED or (self.state == OPEN and now >= self.until):
+            return True
+        return self.state != OPEN and self._going + self._good < self.rules.half_open
+
     def ended(self, number: int, now: float, failed: bool, seconds: float) -> None:
         """
         A request has come to its end.

@@ -2,10 +2,11 @@
 A cluster: backends that can stand in for each other, and the rules by which one is chosen.
 
 The scheduler is offered candidates that are left after everything else was looked at: administrative state, a known
-address, passive health, role, capacity, what this exchange has tried. As long as nothing of that depends on the single
-request (no capacities, nobody on trial, no retry) the candidates are one tuple that changes only when a state does, and
-a choice is one call of the scheduler. Where there are many backends, and a scheduler that can, it is one call in any
-case (L{lemmytx.cluster.followed}).
+address, passive health, role, capacity, what this exchange has tried. But for the last, and while somebody is on trial,
+these are one tuple (C{_open}), which is worked out anew by the next choice after something has changed: a state, or
+that a backend has become full or has room again, which it tells (C{Backend.watch}). So a choice is one call of the
+scheduler. Where there are many backends, and a scheduler that can, it is that in any case
+(L{lemmytx.cluster.followed}).
 
 Roles decide in this order:
 
@@ -49,7 +50,8 @@ class Rules:
     @ivar attempts: how many backends an exchange tries at the most.
     @ivar replay: how many bytes of a request body are held for another attempt.
     @ivar retry_on: statuses of a response that lead to another attempt.
-    @ivar non_idempotent: whether such a status does so for POST and PATCH too.
+    @ivar retry_reset: whether a new connection that ends before any byte of a response does so as well.
+    @ivar non_idempotent: whether that holds for POST and PATCH too.
     @ivar fail_on: statuses of a response that count as a failure of the backend.
     @ivar connect: seconds for a connection to be made.
     @ivar read: seconds between two reads from a backend that has the whole request.
@@ -70,8 +72,8 @@ class Rules:
 
     __slots__ = (
         "attempts", "backoff", "breaker", "budget", "budget_at_least", "connect", "fail_on", "hedge", "max_ejected",
-        "non_idempotent", "own_host", "panic", "queue", "read", "replay", "retry_on", "slow_start", "sticky",
-        "try_timeout", "write",
+        "non_idempotent", "own_host", "panic", "queue", "read", "replay", "retry_on", "retry_reset", "slow_start",
+        "sticky", "try_timeout", "write",
     )  # fmt: skip
 
     def __init__(
@@ -96,10 +98,12 @@ class Rules:
         backoff: tuple[float, float] | None = None,
         hedge: HedgeRules | None = None,
         breaker: BreakerRules | None = None,
+        retry_reset: bool = False,
     ) -> None:
         self.attempts = attempts
         self.replay = replay
         self.retry_on = retry_on
+        self.retry_reset = retry_reset
         self.non_idempotent = non_idempotent
         self.fail_on = fail_on
         self.connect = connect
@@ -133,6 +137,7 @@ class Cluster:
     @ivar breaker: the circuit breaker, C{fallback}: where requests go that it turns away; L{None}: there is none.
     @ivar failover: where requests go while no backend is up; L{None}: nowhere.
     @ivar hedge: when a second request is sent beside one that takes long; L{None}: never.
+    @ivar ejected: called with its name and a backend that failures have put out; L{None}: nobody wants to know.
     @ivar retrying: retries under way, hedges included.
     @ivar retries: how many there were, C{retries_refused}: for how many the budget had no room, C{hedges}: requests
         that were sent beside others, C{hedge_wins}: those that were answered first, C{failovers}: requests that went to
@@ -143,10 +148,10 @@ class Cluster:
     """
 
     __slots__ = (
-        "_begun", "_followed", "_guarded", "_known", "_log", "_recheck_at", "_seconds", "_turn", "_warming", "_warned",
-        "backends", "breaker", "candidates", "failover", "failovers", "fallback", "gate", "hedge", "hedge_wins",
-        "hedges", "name", "observer", "panicking", "queue", "retries", "retries_refused", "retrying", "rules",
-        "scheduler", "scheduler_failures", "turned_away",
+        "_begun", "_followed", "_known", "_log", "_open", "_recheck_at", "_seconds", "_steady", "_turn", "_warming",
+        "_warned", "backends", "breaker", "candidates", "ejected", "failover", "failovers", "fallback", "gate", "hedge",
+        "hedge_wins", "hedges", "name", "observer", "panicking", "queue", "retries", "retries_refused", "retrying",
+        "rules", "scheduler", "scheduler_failures", "turned_away",
     )  # fmt: skip
 
     def __init__(
@@ -169,6 +174,7 @@ class Cluster:
         self.panicking = False
         self.observer: Callable[[Backend, float, ResponseHead, float], None] | None = None
         self.breaker: Breaker | None = None
+        self.ejected: Callable[[str, Backend], None] | None = None
         self.failover: Cluster | None = None
         self.fallback: Cluster | None = None
         self.hedge: Delay | None = None
@@ -180,8 +186,11 @@ class Cluster:
         self._log = log or Logger(namespace="lemmytx.cluster")
         self._begun = False
         self._followed: Followed | None = None
-        self._guarded = False
+        #: Who can take a request that has been nowhere yet; L{None}: it is to be worked out anew. C{_known}: the same.
+        self._open: tuple[Backend, ...] | None = None
         self._known: frozenset[Backend] = frozenset()
+        #: Whether that stays so until something is told.
+        self._steady = True
         self._recheck_at = inf
         self._turn = 0
         self._warming = Warming()
@@ -219,9 +228,10 @@ class Cluster:
         elif rules.queue is not None:
             self.queue = Queue(self, rules.queue)
         self._configure_second_chances(rules)
+        changed, moved = self.changed, self._moved  # one of each for all
         for backend in self.backends:
-            backend.changed = self.changed
-            backend.watch = None
+            backend.changed = changed
+            backend.watch = moved if backend.capacity else None
         self._update()
         self.changed()
 
@@ -258,7 +268,9 @@ class Cluster:
     def dissolve(self) -> None:
         """It is not wanted any more. What is under way may end, and may still be retried on its backends."""
         for backend in self.backends:
+            watch = backend.watch
             backend.retire()
+            backend.watch = watch  # whoever still waits here needs to know who has room
         if self.queue is not None:
             self.queue.dissolve()
 
@@ -276,12 +288,10 @@ class Cluster:
         candidates = tuple(b for b in self.backends if b.role == "active" and self._available(b, now))
         if candidates != self.candidates:
             self.candidates = candidates
-            self._known = frozenset(candidates)
         suspects = [b for b in self.backends if b.passive.suspect]
-        # A single request matters where a capacity can run out, where a backend is on trial (one request at a time),
-        # and where the stand-ins have to do.
-        on_trial = any(b.passive.ejected and b.passive.until <= now for b in suspects)
-        self._guarded = on_trial or not self.candidates or any(b.capacity for b in self.backends)
+        # Whether the one request that a backend on trial gets has begun, and has ended, is not told.
+        self._steady = not any(b.passive.ejected and b.passive.until <= now for b in suspects)
+        self._open = None
         out = [b.passive.until for b in suspects if b.passive.ejected and b.passive.until > now]
         self._recheck_at = min([*out, self._warming.next])
         if self._followed is not None:
@@ -339,22 +349,33 @@ class Cluster:
             self.changed()
         if self._followed is not None:
             return self._follow(exchange)
-        if self._guarded or exchange.tried:
+        if exchange.tried:
             candidates = self._offered(exchange.tried)
-            if not candidates:
-                return None
         else:
-            candidates = self.candidates
-        if len(candidates) == 1:
-            return candidates[0]
+            offered = self._open
+            candidates = self._look() if offered is None else offered
+        if len(candidates) < 2:
+            return candidates[0] if candidates else None
         try:
             backend = self.scheduler.choose(candidates, exchange)
         except BaseException as error:  # a plugin's sys.exit() must not end the proxy, and signals do not raise here
             return self._in_turn(candidates, f"raised {error!r}")
-        offered = self._known if candidates is self.candidates else candidates
-        if isinstance(backend, Backend) and backend in offered:
+        if isinstance(backend, Backend) and backend in (self._known if candidates is self._open else candidates):
             return backend
         return self._in_turn(candidates, f"returned {backend!r}, which was not offered")
+
+    def _look(self) -> tuple[Backend, ...]:
+        """Who can take a request that has been nowhere yet."""
+        found = self._offered(())
+        if self._steady:
+            self._open = found
+            self._known = frozenset(found)
+        return found
+
+    def _moved(self, backend: Backend) -> None:
+        """C{active} of a backend with a capacity has changed: it may have become full, or have room again."""
+        if -1 <= backend.active - backend.room <= 0:
+            self._open = None
 
     def _follow(self, exchange: Any) -> Backend | None:
         """The same, out of many."""
@@ -466,11 +487,15 @@ class Cluster:
 
     def may_retry(self) -> bool:
         """Whether the budget has room for one more retry. Asked when there is one to be made."""
-        rules = self.rules
-        if self.retrying < max(rules.budget_at_least, rules.budget * self.active):
+        if self.has_budget():
             return True
         self.retries_refused += 1
         return False
+
+    def has_budget(self) -> bool:
+        """The same, without asking for one."""
+        rules = self.rules
+        return self.retrying < max(rules.budget_at_least, rules.budget * self.active)
 
     def up(self) -> bool:
         """Whether there is a backend that takes requests, were it not for its capacity. One on trial takes but that."""
@@ -503,6 +528,8 @@ class Cluster:
                 why=why,
             )
             self.changed()
+            if self.ejected is not None:
+                self.ejected(self.name, backend)
         if backend.suspected is not None:
             backend.suspected(why)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.health import printable
 from lemmytx.interfaces import IPreviewingScheduler
 
 if TYPE_CHECKING:
@@ -34,11 +35,23 @@ class Explanation(NamedTuple):
     @ivar candidates: those that are.
     @ivar pick: whom the scheduler would take of them; L{None} when that is left to chance, when the scheduler does not
         say, or when there is nobody.
+    @ivar binding: what the client's binding has to do with it, in a sentence; empty: it has none, or it plays no part.
+    @ivar bound: whether the pick is the backend that the client is bound to.
     """
 
     dropped: list[Dropped]
     candidates: tuple[Backend, ...]
     pick: Backend | None
+    binding: str = ""
+    bound: bool = False
+
+
+#: What becomes of a client whose backend cannot take its request, by what L{Cluster.obstacle} says.
+_UNBOUND = {
+    "state": ", which an operator has taken out: whoever answers binds it anew",
+    "health": ", which is not well: whoever answers binds it anew",
+    "full": ", which is full: this one request goes elsewhere",
+}
 
 
 def explain(cluster: Cluster, request: Any) -> Explanation:
@@ -46,12 +59,15 @@ def explain(cluster: Cluster, request: Any) -> Explanation:
     @param request: an L{lemmytx.interfaces.IRequest}; where it has C{tried}, these are left out.
     """
     sticky = cluster.rules.sticky
+    binding = ""
     if sticky is not None and not getattr(request, "tried", ()):
-        bound = sticky.preview(cluster, request)
+        bound, obstacle = sticky.preview(cluster, request)
         if bound is not None:
-            why = f"the client is bound to {bound.name}"
-            elsewhere = [Dropped("sticky", backend, why) for backend in cluster.backends if backend is not bound]
-            return Explanation(elsewhere, (bound,), bound)
+            binding = f"the client is bound to {bound.name}"
+            if not obstacle:
+                rest = [Dropped("sticky", backend, binding) for backend in cluster.backends if backend is not bound]
+                return Explanation(rest, (bound,), bound, binding, True)
+            binding += _UNBOUND[obstacle]
     dropped = {}
     available = set()
     for backend in cluster.backends:
@@ -80,13 +96,14 @@ def explain(cluster: Cluster, request: Any) -> Explanation:
         [dropped[backend] for backend in cluster.backends if backend in dropped],
         candidates,
         _pick(cluster, candidates, request),
+        binding,
     )
 
 
 def _unavailable(cluster: Cluster, backend: Backend) -> tuple[str, str] | None:
     """Why nobody gets to it."""
     if backend.state != "ready":
-        return "state", f"an operator set it to {backend.state}"
+        return "state", told(backend)
     if not backend.located:
         return "address", f"{backend.location.host} has no address"
     if cluster.panicking:
@@ -101,6 +118,14 @@ def _unavailable(cluster: Cluster, backend: Backend) -> tuple[str, str] | None:
         if passive.trying:
             return "health", "ejected, and another request is its trial"
     return None
+
+
+def told(backend: Backend) -> str:
+    """Who has taken it out, and why."""
+    wanted = backend.wanted
+    if wanted is None or not wanted.by:
+        return f"an operator set it to {backend.state}"
+    return printable(f"{wanted.by} set it to {backend.state}{': ' if wanted.why else ''}{wanted.why}")
 
 
 def _taken(cluster: Cluster, backend: Backend, tried: tuple[Backend, ...]) -> tuple[str, str] | None:

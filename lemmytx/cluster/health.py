@@ -46,11 +46,13 @@ class Health:
     @ivar last: what the last check said; empty before the first.
     @ivar passes: checks that passed, C{failures}: that failed, since the start.
     @ivar changes: how often it came into each state.
+    @ivar lost: whether it is down and had been found to be up before that; what it was taken for before the first check
+        does not count, nor does a single check that passed while it was going up.
     """
 
     __slots__ = (
-        "_now", "_row", "_unchecked", "available", "changes", "fall", "failures", "last", "passes", "reason", "rise",
-        "since", "state",
+        "_found_up", "_now", "_row", "_unchecked", "available", "changes", "fall", "failures", "last", "lost", "passes",
+        "reason", "rise", "since", "state",
     )  # fmt: skip
 
     def __init__(self, rise: int = 2, fall: int = 3, up: bool = True, now: Callable[[], float] = lambda: 0.0) -> None:
@@ -68,6 +70,8 @@ class Health:
         self.passes = 0
         self.failures = 0
         self.changes: dict[str, int] = {}
+        self.lost = False
+        self._found_up = False
         self._now = now
         self._row = 0
         self._unchecked = True
@@ -92,6 +96,7 @@ class Health:
         self.last = reason
         unchecked, self._unchecked = self._unchecked, False
         if self.state == "up":
+            self._found_up = True
             return False
         if self.state == "going_down":
             return self._become("up", reason)
@@ -118,13 +123,15 @@ class Health:
             return self._become("down", reason)
         return self.state == "up" and self._become("going_down", reason)
 
-    def fell(self, reason: str) -> bool:
+    def fell(self, reason: str, served: bool = False) -> bool:
         """
         It is down without any check, because of how it treated a request.
 
+        @param served: whether it has treated others well: that has found it up, too.
         @return: whether that has changed the state.
         """
         self._unchecked = False
+        self._found_up |= served and self.available
         return self.state != "down" and self._become("down", printable(reason))
 
     def _become(self, state: str, reason: str) -> bool:
@@ -135,6 +142,9 @@ class Health:
         self.changes[state] = self.changes.get(state, 0) + 1
         if state in ("up", "down"):
             self._row = 0
+        self.lost = state == "down" and self._found_up
+        if state in ("up", "down"):
+            self._found_up = state == "up"
         return True
 
     def __repr__(self) -> str:
@@ -156,10 +166,12 @@ class Checkup:
     @ivar idle: seconds without a request after which an opportunistic check looks at a backend that is up.
     @ivar port: what is connected to; L{None}: the same as for requests.
     @ivar tls: the L{lemmytx.net.tls.client.ClientTls} for it; L{None}: no TLS.
+    @ivar sticky_offline: whether a backend that goes from up to down is disabled, too.
     """
 
     __slots__ = (
-        "check", "fall", "fast_interval", "idle", "interval", "jitter", "mode", "port", "rise", "timeout", "tls", "up",
+        "check", "fall", "fast_interval", "idle", "interval", "jitter", "mode", "port", "rise", "sticky_offline",
+        "timeout", "tls", "up",
     )  # fmt: skip
 
     def __init__(
@@ -176,6 +188,7 @@ class Checkup:
         idle: float = 10.0,
         port: int | None = None,
         tls: Any = None,
+        sticky_offline: bool = False,
     ) -> None:
         self.check = check
         self.interval = interval
@@ -189,3 +202,4 @@ class Checkup:
         self.idle = idle
         self.port = port
         self.tls = tls
+        self.sticky_offline = sticky_offline

@@ -103,6 +103,8 @@ class Multiplexed(Backend):
         self.active -= 1
         if self.watch is not None:
             self.watch(self)
+        if self.freed is not None:
+            self.freed()
 
     def stands(self, connection: Shared, streams: int) -> None:
         """

@@ -68,15 +68,16 @@ class Passive:
         self.trying = False
         self._trial: object = None
         self._in_a_row = 0
-        # No more than max_fails are ever needed, however many exchanges fail at once.
-        self._fails: deque[float] = deque(maxlen=max_fails)
+        # Made at the first failure: most backends have none, and it is as large as all the rest.
+        self._fails: deque[float] | None = None
 
     def configure(self, max_fails: int, fail_window: float, retry_interval: float) -> None:
         """Other settings from now on. What is known of the backend stays; one that is out stays out for its time."""
         self.max_fails = max_fails
         self.fail_window = fail_window
         self.retry_interval = retry_interval
-        self._fails = deque(self._fails, maxlen=max_fails)
+        if self._fails is not None:
+            self._fails = deque(self._fails, maxlen=max_fails)
         if not max_fails:
             self._end_trial()
             self.ejected = self.suspect = False
@@ -117,6 +118,9 @@ class Passive:
             self._eject(now)
             return True
         fails = self._fails
+        if fails is None:
+            # No more than max_fails are ever needed, however many exchanges fail at once.
+            fails = self._fails = deque(maxlen=self.max_fails)
         fails.append(now)
         self._forget(now)
         self.suspect = True
@@ -150,7 +154,7 @@ class Passive:
 
     def _eject(self, now: float) -> None:
         self._end_trial()
-        self._fails.clear()
+        self._fails = None
         self.ejected = self.suspect = True
         # min() first: after a night of trials the power alone would not fit into a float.
         self.until = now + self.retry_interval * min(LONGEST, 2 ** min(self._in_a_row, LONGEST))
@@ -163,4 +167,4 @@ class Passive:
     def __repr__(self) -> str:
         if self.ejected:
             return f"<Passive {'on trial' if self.trying else 'ejected'} until={self.until:g}>"
-        return f"<Passive {'suspect' if self.suspect else 'fine'} fails={len(self._fails)}>"
+        return f"<Passive {'suspect' if self.suspect else 'fine'} fails={len(self._fails or ())}>"

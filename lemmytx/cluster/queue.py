@@ -10,6 +10,10 @@ since nobody may overtake those. Who waits is served in another turn of the reac
 (L{wake}), all of them in one go: an exchange that ends is not in the middle of its end then, and a hundred that end at
 once wake it once. Until then whoever comes gets in line, so the room goes to the one whose turn it is.
 
+A retry whose other backends are full waits too (L{Queue.wait_again}), but out of line and ahead of it: it has had its
+turn, keeps its token, and must not stand in the way of others, who may have room where it has been already. The budget
+of retries bounds how many these are.
+
 What can make room, and so wakes it: a backend is done with an exchange (C{Backend.freed}, set while somebody waits), a
 token is given back, the state or the room of a backend is another (C{Cluster.changed}), or the time is over for which
 one was out.
@@ -63,16 +67,18 @@ class Place:
     An exchange's place in the queue, and its token after that, where tokens are counted.
 
     @ivar bucket: the leaf.
-    @ivar waiting: whether it is a place in the queue.
+    @ivar token: whether it has one.
+    @ivar waiting: whether it is a place in the queue; with a token: of a retry.
     @ivar since: when it got in line, on the ticker's clock.
     """
 
-    __slots__ = ("bucket", "check_at", "deadline", "exchange", "queue", "since", "waiting")
+    __slots__ = ("bucket", "check_at", "deadline", "exchange", "queue", "since", "token", "waiting")
 
-    def __init__(self, queue: Queue, bucket: Bucket, exchange: Any) -> None:
+    def __init__(self, queue: Queue, bucket: Bucket, exchange: Any, token: bool = False) -> None:
         self.queue = queue
         self.bucket = bucket
         self.exchange = exchange
+        self.token = token
         self.waiting = False
         self.since = 0.0
         self.deadline = inf
@@ -101,13 +107,14 @@ class Queue:
     """
 
     __slots__ = (
-        "_alarm", "_cluster", "_dissolved", "_lines", "_listening", "_serving", "_stirred", "_ticker", "_usual",
+        "_again", "_alarm", "_cluster", "_dissolved", "_lines", "_listening", "_serving", "_stirred", "_ticker", "_usual",
         "counted", "root", "rules", "traffics", "waiting",
     )  # fmt: skip
 
     def __init__(self, cluster: Cluster, rules: QueueRules) -> None:
         self._cluster = cluster
         self._lines: dict[Bucket, OrderedDict[Place, None]] = {}
+        self._again: dict[Place, None] = {}  # those of retries
         self._ticker: Ticker | None = None
         self._alarm: IDelayedCall | None = None
         self._listening = False
@@ -164,22 +171,41 @@ class Queue:
         """
         C{Cluster.choose}, for those whose turn it is.
 
-        @param exchange: one without a place, or with a token.
+        @param exchange: one that has not had its turn here, or has a token.
         @return: a backend; where tokens are counted the exchange has one then. L{None}: there is none now, or others
             come first.
         """
         cluster = self._cluster
-        if exchange.place is not None or exchange.attempts:
-            # It has waited for its turn already.
+        if exchange.place is not None:
             return cluster.choose(exchange)
         bucket = self.bucket_of(exchange)
         if bucket.queued or (self._serving and self.waiting) or not bucket.may_take():
             return None
         backend = cluster.choose(exchange)
-        if backend is not None and self.counted:
-            bucket.take()
-            exchange.place = Place(self, bucket, exchange)
+        if backend is not None:
+            self.take(bucket, exchange)
         return backend
+
+    def spare(self, exchange: Any) -> Bucket | None:
+        """
+        Whether a second request may be sent beside that of an exchange.
+
+        @param exchange: one that has a backend.
+        @return: the leaf that it would take a token of; L{None}: there is none, or others wait for what is free.
+        """
+        bucket = self.bucket_of(exchange) if exchange.place is None else exchange.place.bucket
+        return bucket if not self.waiting and bucket.may_take() else None
+
+    def take(self, bucket: Bucket, holder: Any) -> None:
+        """
+        Take a token, where tokens are counted.
+
+        @param bucket: a leaf that has one.
+        @param holder: an exchange, or what stands in for one. It has a place then, and is to leave that.
+        """
+        if self.counted:
+            bucket.take()
+            holder.place = Place(self, bucket, holder, True)
 
     def wait(self, exchange: Any) -> str:
         """
@@ -189,28 +215,68 @@ class Queue:
             leaves first. Else why it must not: C{queue_full}; C{overloaded}, where the queue has no places at all;
             C{no_backend}.
         """
-        rules = self.rules
         bucket = self.bucket_of(exchange)
-        if not bucket.queued and not self._may_come():
-            return "no_backend"
-        if bucket.queued >= rules.limit:
-            bucket.refuse()
-            return "queue_full" if rules.limit else "overloaded"
-        self._ticker = ticker = exchange.resource.ticker
-        place = Place(self, bucket, exchange)
-        place.waiting = True
-        place.since = ticker.seconds()
-        place.deadline = place.since + rules.timeout
-        ticker.watch(place)
-        exchange.place = place
+        refusal = self.refusal(bucket)
+        if refusal:
+            if refusal != "no_backend":
+                bucket.refuse()
+            return refusal
+        exchange.place = place = Place(self, bucket, exchange)
         self._line(bucket)[place] = None
         bucket.wait(1)
+        self._begin(place, self.rules.timeout)
+        return ""
+
+    def _begin(self, place: Place, seconds: float) -> None:
+        """Somebody waits, for so long at the most."""
+        self._ticker = ticker = place.exchange.resource.ticker
+        place.waiting = True
+        place.since = ticker.seconds()
+        place.deadline = place.since + seconds
+        ticker.watch(place)
         self.waiting += 1
         if not self._listening:
             self._listen()
         if self.waiting == 1:
             self._cluster.gate = self
             self._set_alarm()
+
+    def may_wait_again(self, exchange: Any) -> bool:
+        """
+        Whether a retry may wait.
+
+        @param exchange: one that all who have room have failed.
+        @return: whether there are others, which are at capacity, and places to wait in.
+        """
+        if not self.rules.limit or exchange.queue_time >= self.rules.timeout:
+            return False
+        return any(backend.capacity and backend.active >= backend.room for backend in self._left_for(exchange))
+
+    def wait_again(self, exchange: Any) -> None:
+        """
+        Wait for a backend that the exchange has not tried, as L{may_wait_again} has said that it may. It is told as by
+        L{wait}, and does not wait for longer than C{timeout} in all.
+        """
+        place = exchange.place
+        if place is None:
+            exchange.place = place = Place(self, self.bucket_of(exchange), exchange)
+        self._again[place] = None
+        self._begin(place, self.rules.timeout - max(0.0, exchange.queue_time))
+
+    def _left_for(self, exchange: Any) -> list[Backend]:
+        """The backends that an exchange may go to, were it not for their capacity, and has not tried."""
+        cluster = self._cluster
+        others = [*cluster.candidates, *cluster.standing_in("standby")]
+        if not cluster.candidates:
+            others += cluster.standing_in("backup")
+        return [backend for backend in others if backend not in exchange.tried]
+
+    def refusal(self, bucket: Bucket) -> str:
+        """Why a request of this leaf must not wait now, as L{wait} returns it. Nothing changes by it."""
+        if not bucket.queued and not self._may_come():
+            return "no_backend"
+        if bucket.queued >= self.rules.limit:
+            return "queue_full" if self.rules.limit else "overloaded"
         return ""
 
     def _may_come(self) -> bool:
@@ -227,10 +293,9 @@ class Queue:
     def left(self, place: Place) -> None:
         """See L{Place.leave}."""
         place.exchange.place = None
-        if place.waiting:
-            self._take_out(place)
+        if place.waiting and self._take_out(place):
             place.bucket.wait(-1)
-        else:
+        if place.token:
             self._count(place)
             place.bucket.release()
             if self.waiting:
@@ -262,8 +327,13 @@ class Queue:
             line = self._lines[bucket] = OrderedDict()
         return line
 
-    def _take_out(self, place: Place) -> None:
-        del self._lines[place.bucket][place]
+    def _take_out(self, place: Place) -> bool:
+        """It does not wait any more. The return value says whether it was in line."""
+        in_line = place not in self._again
+        if in_line:
+            del self._lines[place.bucket][place]
+        else:
+            del self._again[place]
         place.waiting = False
         assert self._ticker is not None
         self._ticker.forget(place)
@@ -273,6 +343,7 @@ class Queue:
             if self._alarm is not None:
                 self._alarm.cancel()
                 self._alarm = None
+        return in_line
 
     # Who is next
 
@@ -296,6 +367,14 @@ class Queue:
         self._stirred = False
         passed: list[Bucket] = []
         try:
+            for place in list(self._again):
+                exchange = place.exchange
+                backend = cluster.choose(exchange) if place.waiting else None
+                if backend is not None:
+                    self._take_out(place)
+                    if not place.token:
+                        exchange.place = None
+                    exchange.admitted(backend, place.since)
             while (leaf := root.next(passed)) is not None:
                 place = next(iter(self._lines[leaf]))
                 exchange = place.exchange
@@ -306,6 +385,7 @@ class Queue:
                 self._take_out(place)
                 if counted:
                     root.admit(leaf)
+                    place.token = True
                 else:
                     leaf.wait(-1)
                     exchange.place = None
@@ -323,14 +403,12 @@ class Queue:
         self._turn_away(place, "timeout_queue")
 
     def _turn_away(self, place: Place, termination: str) -> None:
-        self._take_out(place)
-        place.bucket.wait(-1)
-        place.exchange.place = None
+        self.left(place)
         place.exchange.turned_away(termination, place.since)
 
     def turn_away(self, termination: str = "no_backend") -> None:
         """Nobody waits any longer."""
-        for line in list(self._lines.values()):
+        for line in (*self._lines.values(), self._again):
             while line:
                 self._turn_away(next(iter(line)), termination)
 
@@ -342,6 +420,9 @@ class Queue:
             self._resize()
         if self._listening:
             self._listen()  # to new ones too
+        for place in list(self._again):
+            if place.waiting and not self._left_for(place.exchange):
+                self._turn_away(place, "no_backend")
         if self.waiting:
             if self._may_come():
                 self.wake()

@@ -265,9 +265,10 @@ class Sticky:
                 return read
         return None, False
 
-    def preview(self, cluster: Cluster, request: Any) -> Backend | None:
+    def preview(self, cluster: Cluster, request: Any) -> tuple[Backend | None, str]:
         """
-        What L{bound} would return now, for people. Nothing changes by it.
+        Whom the client is bound to, and why the request could not go there now, as C{Cluster.obstacle} says it. For
+        people; nothing changes by it.
 
         @param request: an L{lemmytx.interfaces.IRequest}.
         """
@@ -276,7 +277,7 @@ class Sticky:
         block = head.block
         backend = self._read(head)[0]
         head.block = block
-        return None if backend is None or cluster.obstacle(backend, _KEEPS) else backend
+        return backend, "" if backend is None else cluster.obstacle(backend, _KEEPS)
 
     def strip(self, head: RequestHead) -> None:
         """Take out of a request what binds its client, whatever it says."""

@@ -11,7 +11,8 @@ def advice(configuration: Configuration) -> list[tuple[str, str]]:
     """
     @return: settings, as in C{clusters.web.sticky}, each with what should be known of it.
     """
-    return [*_unsigned(configuration), *_shared_cookies(configuration)]
+    every = (_unsigned, _shared_cookies, _unchecked, _forgotten)
+    return [told for each in every for told in each(configuration)]
 
 
 def _unsigned(configuration: Configuration) -> Iterator[tuple[str, str]]:
@@ -21,6 +22,35 @@ def _unsigned(configuration: Configuration) -> Iterator[tuple[str, str]]:
             yield (
                 f"clusters.{name}.sticky",
                 "has no 'secret', so clients are bound until this program ends, and to no other instance's backends",
+            )
+
+
+def _unchecked(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """Backends that nobody looks after, and that are to stay out when somebody finds them down."""
+    for name, cluster in configuration.clusters.items():
+        for backend in cluster.backends:
+            sticky = cluster.sticky_offline if backend.sticky_offline is None else backend.sticky_offline
+            if sticky and cluster.health_check is None and backend.health_check is None:
+                yield (
+                    f"clusters.{name}.sticky_offline",
+                    f"backend {backend.name!r} has no health_check, so nothing ever finds it down",
+                )
+                break
+
+
+def _forgotten(configuration: Configuration) -> Iterator[tuple[str, str]]:
+    """What is to hold until somebody says otherwise, and is gone with the program."""
+    if configuration.store.type != "memory":
+        return
+    sections = [("defaults", configuration.defaults.sticky_offline)]
+    for name, cluster in configuration.clusters.items():
+        sticky = cluster.sticky_offline or any(backend.sticky_offline for backend in cluster.backends)
+        sections.append((f"clusters.{name}", sticky))
+    for place, sticky in sections:
+        if sticky:
+            yield (
+                f"{place}.sticky_offline",
+                "is forgotten at a restart, since the store is in memory; write 'store: {type: file, path: table.db}'",
             )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lemmytx.model import Configuration
+from lemmytx.model import LARGE, Configuration, Scheduler
 from lemmytx.units import shown
 
 #: More lines than these tell nobody more.
@@ -25,7 +25,7 @@ def changes(old: Configuration, new: Configuration) -> list[str]:
     @return: a line for each setting that is another one, as C{clusters.web.backends[http://b]: added}; at most L{MOST}
         and one that says how many more there are. Empty when both mean the same.
     """
-    lines = list(_differences("", old, new))
+    lines = [*_other_schedulers(old, new), *_differences("", old, new)]
     if len(lines) > MOST:
         lines[MOST:] = [f"and {len(lines) - MOST} more"]
     return lines
@@ -37,7 +37,8 @@ def _differences(place: str, old: Any, new: Any) -> Iterator[str]:
     if isinstance(old, BaseModel) and type(old) is type(new):
         for name in type(old).model_fields:
             yield from _differences(f"{place}.{name}" if place else name, getattr(old, name), getattr(new, name))
-    elif place.rpartition(".")[2] in _SECRET:
+    elif place.rpartition(".")[2] in _SECRET or place.startswith("store.options."):
+        # A store's URL may have a password in it, and which option of a plugin is secret nobody knows.
         yield f"{place}: changed"
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         yield from _members(f"{place}.{{}}", old, new)
@@ -46,6 +47,21 @@ def _differences(place: str, old: Any, new: Any) -> Iterator[str]:
         yield from _members(f"{place}[{{}}]", _by(key, old), _by(key, new))
     else:
         yield f"{place}: {_value(old)} → {_value(new)}"
+
+
+def _other_schedulers(old: Configuration, new: Configuration) -> Iterator[str]:
+    """Clusters that name no scheduler have another one when they become large, or are no more."""
+    for name, cluster in new.clusters.items():
+        former = old.clusters.get(name)
+        if former is None or former.scheduler is not None or cluster.scheduler is not None:
+            continue
+        count = len(cluster.backends)
+        before, after = former.scheduler_of(len(former.backends)).name, cluster.scheduler_of(count).name
+        if before != after:
+            yield (
+                f"clusters.{name}.scheduler: {before} → {after}, since there is none named and there are"
+                f" {'more than' if count > LARGE else 'no more than'} {LARGE} backends"
+            )
 
 
 def _by(key: str | None, members: Sequence[Any]) -> dict[object, Any]:
@@ -71,6 +87,8 @@ def _members(form: str, old: Mapping[Any, Any], new: Mapping[Any, Any]) -> Itera
 
 
 def _value(value: object) -> str:
+    if isinstance(value, Scheduler):
+        return value.name
     if isinstance(value, BaseModel):
         return "changed"
     if value is None or isinstance(value, bool | int | float | str):

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from lemmytx.addresses import parse_host, parse_url
 from lemmytx.config.problems import Path, nearest
 from lemmytx.config.reader import Document
-from lemmytx.model import Admin, Configuration, HealthCheck, Scheduler, Token, own_check
+from lemmytx.model import Admin, Configuration, HealthCheck, Scheduler, Store, Token, own_check
 from lemmytx.patterns import check_match, check_path
 from lemmytx.units import shown
 
@@ -31,6 +31,9 @@ SchedulerCheck = Callable[[str, Mapping[str, object]], str | None]
 #: Is there a health check of this type, does it take these options, and does it fit backends that speak so, where that
 #: is known?
 HealthCheckCheck = Callable[[str, Mapping[str, object], str | None], str | None]
+
+#: Is there a store of this type, and does it take these options?
+StoreCheck = Callable[[str, Mapping[str, object]], str | None]
 
 #: May the admin side be opened at this endpoint with these tokens?
 AdminCheck = Callable[[str, tuple[Token, ...]], str | None]
@@ -236,9 +239,10 @@ def check_plugins(
     plugins: PluginsCheck | None,
     scheduler: SchedulerCheck | None,
     health: HealthCheckCheck | None = None,
+    store: StoreCheck | None = None,
 ) -> None:
     """
-    Plugins can be loaded, and every scheduler and health check exists and takes its options.
+    Plugins can be loaded, and every scheduler, every health check and the store exists and takes its options.
 
     @param folders: those that C{plugins} names, absolute.
     """
@@ -255,6 +259,18 @@ def check_plugins(
             _check_scheduler(document, path, _mapping(rules).get("scheduler"), scheduler)
         if health is not None:
             _check_health(document, path, _mapping(rules), health)
+    if store is not None:
+        _check_store(document, data.get("store"), store)
+
+
+def _check_store(document: Document, section: object, check: StoreCheck) -> None:
+    try:
+        wanted = Store.model_validate({} if section is None else section)
+    except ValidationError:
+        return  # the model says what is wrong
+    wrong = check(wanted.type, wanted.options)
+    if wrong is not None:
+        document.refuse(("store",), wrong)
 
 
 def _check_scheduler(document: Document, path: Path, chosen: object, check: SchedulerCheck) -> None:

@@ -82,14 +82,10 @@ def reference() -> str:
             parts.append(f"The settings are those of [`{shared}`](#clustersnamehealth_check).\n")
         else:
             parts.append(_table(model))
-    others = [pattern for pattern in SETTINGS if pattern[0] not in ("clusters", "defaults")]
-    known = ", ".join(f"`{'.'.join(pattern).replace('.*', '[]')}`" for pattern in others)
-    inner = ", ".join(f"`{pattern[-1]}`" for pattern in SETTINGS if pattern[0] == "clusters")
-    parts.append("## Not yet\n")
-    parts.append(
-        f"These settings are known and refused with a plain text until the feature is there: {known}; of a cluster "
-        f"{inner}.\n"
-    )
+    known = ", ".join(f"`{'.'.join(pattern).replace('.*', '[]')}`" for pattern in SETTINGS if pattern[0] != "defaults")
+    if known:
+        parts.append("## Not yet\n")
+        parts.append(f"These settings are known and refused with a plain text until the feature is there: {known}.\n")
     return "\n".join(parts)
 
 

@@ -13,25 +13,10 @@ from lemmytx.units import shown
 NOT_YET = "not available in this version of lemmytx"
 
 #: Settings; C{"*"} is every name or place. One that is false or empty asks for nothing and is let through.
-SETTINGS: tuple[tuple[str, ...], ...] = (
-    *(
-        (*cluster, name)
-        for cluster in (("clusters", "*"), ("defaults",))
-        for name in (
-            "sticky_offline",
-        )
-    ),
-    ("store", "path"),
-    ("store", "url"),
-    ("store", "prefix"),
-    ("store", "vhost_refresh_rate"),
-)  # fmt: skip
+SETTINGS: tuple[tuple[str, ...], ...] = ()
 
 #: Values of settings that exist.
-VALUES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("store", "type"), ("file", "redis")),
-    (("access_log", "format"), ("haproxy",)),
-)
+VALUES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = ((("access_log", "format"), ("haproxy",)),)
 
 
 def _find(data: object, pattern: tuple[str, ...], path: Path = ()) -> Iterator[tuple[Path, object]]:

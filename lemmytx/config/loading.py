@@ -37,6 +37,7 @@ def load(
     environment: Mapping[str, str] | None = None,
     check_files: checks.FilesCheck | None = None,
     check_health: checks.HealthCheckCheck | None = None,
+    check_store: checks.StoreCheck | None = None,
 ) -> Configuration:
     """
     Reads a file. The checks are for what this layer must not know; they return what is wrong, for the user.
@@ -49,6 +50,7 @@ def load(
     @param environment: for references; the process's own unless given.
     @param check_files: for the files that the settings name, once all settings are right in themselves.
     @param check_health: for every health check that the file describes, like C{check_scheduler}.
+    @param check_store: for the store, likewise.
     @raise ConfigurationError: with everything that is wrong, a file that cannot be read included.
     """
     file = os.fspath(path)
@@ -59,7 +61,16 @@ def load(
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ConfigurationError([Problem(file, 0, "", f"cannot be read: {why}")]) from None
     return read(
-        raw, file, check_endpoint, check_scheduler, check_plugins, check_admin, environment, check_files, check_health
+        raw,
+        file,
+        check_endpoint,
+        check_scheduler,
+        check_plugins,
+        check_admin,
+        environment,
+        check_files,
+        check_health,
+        check_store,
     )
 
 
@@ -73,6 +84,7 @@ def read(
     environment: Mapping[str, str] | None = None,
     check_files: checks.FilesCheck | None = None,
     check_health: checks.HealthCheckCheck | None = None,
+    check_store: checks.StoreCheck | None = None,
 ) -> Configuration:
     """
     Like L{load}, for text that is already at hand.
@@ -104,7 +116,7 @@ def read(
     checks.check_endpoints(document, check_endpoint)
     checks.check_admin(document, check_admin)
     folders = _folders(document.data.get("plugins"), file)
-    checks.check_plugins(document, folders, check_plugins, check_scheduler, check_health)
+    checks.check_plugins(document, folders, check_plugins, check_scheduler, check_health, check_store)
     try:
         configuration = Configuration.model_validate(document.data)
     except ValidationError as error:

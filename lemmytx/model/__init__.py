@@ -17,15 +17,20 @@ from pydantic import ConfigDict, Field, GetJsonSchemaHandler, ValidationError, m
 from pydantic_core import CoreSchema
 
 from lemmytx.addresses import HOST, NETWORK, URL, Location, Network, parse_url
-from lemmytx.model.chances import STATUS, Backoff, CircuitBreaker, Hedge, Retry, SlowAnswers
+from lemmytx.model.chances import RESET, STATUS, Backoff, CircuitBreaker, Hedge, Retry, SlowAnswers
 from lemmytx.model.checks import CheckTls, HealthCheck, OwnHealthCheck, own_check
 from lemmytx.model.doors import Hsts, Listener, Tls
 from lemmytx.model.settings import LONG, Settings, or_short
 from lemmytx.model.sticky import Pin, Sticky
+from lemmytx.model.store import Store
 from lemmytx.model.towards import BackendHttp2, BackendTls, FastCgi
 from lemmytx.model.waiting import Bucket, BucketsBy, Queue, check_buckets
 from lemmytx.names import CONDITION, HASH, METHOD, NAME, PSEUDONYM
-from lemmytx.units import FLAG, SHARE, Rule, Substituted, count, duration, resolve, shown, size
+from lemmytx.units import FLAG, SHARE, Rule, Substituted, count, duration, or_none, resolve, shown, size
+
+#: Clusters with more backends than this have C{two_choices} where they name no scheduler, others C{least_connections}:
+#: several proxies, or workers, that know only part of each other's requests must not all rush to the same idle one.
+LARGE = 256
 
 #: More processes than this is a slip: no machine has a use for them.
 MOST_WORKERS = 64
@@ -50,8 +55,8 @@ WORKERS = Rule(
 )
 
 __all__ = [
-    "AUTO", "MOST_WORKERS", "AccessLog", "Admin", "Backend", "BackendHttp2", "BackendTls", "Backoff", "Bucket",
-    "BucketsBy", "CheckTls", "CircuitBreaker", "Cluster", "ClusterRules", "ClusterTimeouts", "Configuration",
+    "AUTO", "LARGE", "MOST_WORKERS", "RESET", "AccessLog", "Admin", "Backend", "BackendHttp2", "BackendTls", "Backoff",
+    "Bucket", "BucketsBy", "CheckTls", "CircuitBreaker", "Cluster", "ClusterRules", "ClusterTimeouts", "Configuration",
     "FastCgi", "Forwarding", "HealthCheck", "Hedge", "Hsts", "Limits", "Listener", "OwnHealthCheck", "Pin", "Pool",
     "Queue", "Retry", "Route", "Scheduler", "Settings", "Shutdown", "SlowAnswers", "Sticky", "Store", "Timeouts",
     "Tls", "Token", "Vhost", "own_check",
@@ -159,6 +164,9 @@ class Backend(Settings):
     health_check: OwnHealthCheck | None = Field(
         default=None, description="What is checked otherwise than in the rest of the cluster."
     )
+    sticky_offline: Annotated[bool | None, or_none(FLAG)] = Field(
+        default=None, description="As in the cluster, where that is not to hold for this one."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -254,11 +262,12 @@ class Pool(Settings):
 class ClusterRules(Settings):
     """What a cluster says beside its backends."""
 
-    scheduler: Scheduler = Field(
-        default=Scheduler(name="least_connections"),
+    scheduler: Scheduler | None = Field(
+        default=None,
         description="What chooses a backend: 'round_robin', 'least_connections', 'least_load', 'first', 'random', "
         "'two_choices', 'ip_hash', 'hash', 'response_time', 'reported_load', 'lemmy', or a plugin's name; with "
-        "options: {name: lemmy, round_robin_after: 100}.",
+        "options: {name: lemmy, round_robin_after: 100}. null: 'least_connections', or 'two_choices' in a cluster of "
+        "more than 256 backends.",
     )
     max_fails: Annotated[int, count(0, 1000)] = Field(
         default=3, description="This many failures within fail_window take a backend out. 0: none do."
@@ -283,6 +292,12 @@ class ClusterRules(Settings):
     )
     health_check: HealthCheck | None = Field(
         default=None, description="Whether backends are looked after without requests, and how."
+    )
+    sticky_offline: Annotated[bool, FLAG] = Field(
+        default=False,
+        description="Whether a backend that goes from up to down, by its health_check, is also disabled until somebody "
+        "enables it, since it may come back with stale code. Never at the start; it survives a restart where the store "
+        "does.",
     )
     panic_threshold: Annotated[float, SHARE] = Field(
         default=0.0,
@@ -335,6 +350,16 @@ class ClusterRules(Settings):
         check_buckets(self.buckets, self.bucket)
         return self
 
+    def scheduler_of(self, backends: int) -> Scheduler:
+        """
+        The scheduler that is to be used.
+
+        @param backends: how many members the cluster has, whatever their roles.
+        """
+        if self.scheduler is not None:
+            return self.scheduler
+        return Scheduler(name="two_choices" if backends > LARGE else "least_connections")
+
 
 def _own(shared: Mapping[str, object] | None, backend: object) -> object:
     """A backend as the file has it, with the whole of its own health check, or without it where nothing is shared."""
@@ -378,14 +403,6 @@ class Cluster(ClusterRules):
                 listed = ", ".join(boundless)
                 raise ValueError(f"has buckets, shares of capacities, and active backends without one: {listed}")
         return self
-
-
-class Store(Settings):
-    """Where the table of vhosts and backends lives."""
-
-    type: Literal["memory"] = Field(
-        default="memory", description="'memory': what changes at run time is gone after a restart."
-    )
 
 
 class Token(Settings):

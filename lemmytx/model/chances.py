@@ -7,9 +7,29 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from lemmytx.model.settings import LONG, Settings
-from lemmytx.units import FLAG, SHARE, count, duration, or_none, size
+from lemmytx.units import FLAG, SHARE, Rule, count, duration, or_none, size
 
 STATUS = count(400, 599)
+
+#: What C{retry.on} calls a new connection that ends before any byte of a response. Envoy has this name for it.
+RESET = "reset"
+
+
+def _parse_failure(value: object) -> int | str:
+    """A status, or the word."""
+    if value == RESET:
+        return RESET
+    try:
+        status: int = STATUS.parse(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or {RESET}") from None
+    return status
+
+
+#: What is tried again beside connections that could not be made.
+FAILURE = Rule(
+    f"{STATUS.label}, or {RESET}", _parse_failure, {"anyOf": [*STATUS.schema["anyOf"], {"const": RESET}]}
+)  # fmt: skip
 
 
 class Backoff(Settings):
@@ -48,8 +68,10 @@ class Retry(Settings):
         default=False,
         description="Whether POST, PATCH and the like are retried too, at the risk that one is carried out twice.",
     )
-    on: tuple[Annotated[int, STATUS], ...] = Field(
-        default=(), description="Statuses of a backend's answer that are retried, as in [502, 503, 504]."
+    on: tuple[Annotated[int | str, FAILURE], ...] = Field(
+        default=(),
+        description="Statuses of a backend's answer that are retried, as in [502, 503, 504]; and the word reset: a new "
+        "connection that ends before any byte of an answer is retried too.",
     )
     budget: Annotated[float, SHARE] = Field(
         default=0.2,

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.breaker import Pass
 from lemmytx.cluster.cluster import Cluster
-from lemmytx.cluster.queue import Place
+from lemmytx.cluster.queue import Place, Queue
 from lemmytx.cluster.sticky import Binding
 from lemmytx.message import IDEMPOTENT, ProtocolError, RequestHead
 from lemmytx.proxy.asker import Asker
@@ -134,14 +134,23 @@ class Attempts:
             self._fail_over(other)
             return
         queue = self.cluster.queue
-        if queue is None or self.attempts:
+        if queue is None:
             why = "overloaded" if self.cluster.full() else "no_backend"
         else:
             why = queue.wait(self)
         if why:
             self.turned_away(why)
-        elif self._body is not None and self._body.full and not self._body_ended:
-            self.downstream.pause()
+        else:
+            self._waits()
+
+    def _waits(self) -> None:
+        """It has a place in the queue. While what has to be held is little its client is listened to, if to see it go."""
+        if self._body is not None and not self._body_ended:
+            if self._body.full:
+                self.downstream.pause()
+            elif self.attempts:
+                # It was paused while a backend was dialled that could not be reached.
+                self.downstream.resume()
 
     def admitted(self, backend: Backend, since: float) -> None:
         """
@@ -152,7 +161,7 @@ class Attempts:
         """
         try:
             now = self.resource.ticker.seconds()
-            self.queue_time = now - since
+            self._waited(since, now)
             self.delay = now - self.started
             self._attempt(backend)
         except Exception:
@@ -166,7 +175,7 @@ class Attempts:
         @param since: when it began to wait, if it did.
         """
         if since is not None:
-            self.queue_time = self.resource.ticker.seconds() - since
+            self._waited(since, self.resource.ticker.seconds())
         cluster = self.cluster
         if termination == "no_backend" and cluster.failover is not None and since is not None:
             try:
@@ -179,6 +188,10 @@ class Attempts:
         seconds = queue.rules.retry_after if queue is not None and termination == "queue_full" else RETRY_AFTER
         status = 504 if termination == "timeout_queue" else 503
         self._refuse(status, termination, TURNED_AWAY[termination], b"Retry-After: %d\r\n" % seconds)
+
+    def _waited(self, since: float, now: float) -> None:
+        """So long in a queue. It may be the second one, of another cluster."""
+        self.queue_time = max(0.0, self.queue_time) + now - since
 
     def _connect(self, backend: Backend) -> None:
         self._reused = False
@@ -234,7 +247,7 @@ class Attempts:
             return
         if not self._alone():
             replayable = self._replayable()
-            other = self._retries().elsewhere(self, replayable)
+            other = self._retries().elsewhere(self, replayable, patient=True)
             if other is not None:
                 self._go_on(other)
                 return
@@ -305,9 +318,18 @@ class Attempts:
             how = f"{how}: {said}"
         self.cluster.failed(backend, "gone", how)
         self._drop_upstream()
+        self.tried = (*self.tried, backend)
         if self._hedging is not None and self._hedging.take_over():
             return
-        self._refuse(502, "backend_gone", f"{backend.name} {how}")
+        self.why = f"{backend.name} {how}"
+        if self.cluster.rules.retry_reset and not upstream.answered and not self._alone():
+            retries, replayable = self._retries(), self._replayable()
+            ask = retries.elsewhere if upstream.refused else retries.instead
+            other = ask(self, replayable, patient=True)
+            if other is not None:
+                self._go_on(other)
+                return
+        self._refuse(502, "backend_gone", self.why)
 
     def upstream_broke(self, error: ProtocolError) -> None:
         """What the backend sent is no response."""
@@ -379,8 +401,8 @@ class Attempts:
 
     # What the other parts of the exchange do
 
-    def _go_on(self, other: Backend | Pause) -> None:
-        """With another backend, or with a new pass over all of them in a while."""
+    def _go_on(self, other: Backend | Pause | Queue) -> None:
+        """With another backend, now or when it has room, or with a new pass over all of them in a while."""
         raise NotImplementedError
 
     def _limit_time(self, seconds: float) -> None:

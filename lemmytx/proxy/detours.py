@@ -12,6 +12,7 @@ from __future__ import annotations
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.breaker import Pass
 from lemmytx.cluster.cluster import Cluster
+from lemmytx.cluster.queue import Queue
 from lemmytx.message import ResponseHead
 from lemmytx.proxy.attempts import Attempts
 from lemmytx.proxy.hedge import Hedge
@@ -42,10 +43,14 @@ class Detours(Attempts):
         self._go_on(other)
         return True
 
-    def _go_on(self, other: Backend | Pause) -> None:
-        """With another backend, or with a new pass over all of them in a while."""
+    def _go_on(self, other: Backend | Pause | Queue) -> None:
+        """With another backend, now or when it has room, or with a new pass over all of them in a while."""
         if isinstance(other, Backend):
             self._attempt(other)
+            return
+        if isinstance(other, Queue):
+            other.wait_again(self)
+            self._waits()
             return
         if not self._body_ended:
             self.downstream.pause()
@@ -87,7 +92,7 @@ class Detours(Attempts):
                 return
             hedging, tried = self._hedging, self.tried
             self.tried = (*tried, backend)
-            other: Backend | Pause | None = None
+            other: Backend | Pause | Queue | None = None
             if hedging is None or not hedging.running:
                 retries, replayable = self._retries(), self._replayable()
                 ask = retries.elsewhere if self.upstream is None else retries.instead
@@ -175,6 +180,8 @@ class Detours(Attempts):
         if self.place is not None:
             self.place.leave()
         self.binding = None
+        self.backend = None
+        self.connect_time = -1.0
         self.cluster = cluster
         self.read_timeout = cluster.rules.read
         self.tried = ()

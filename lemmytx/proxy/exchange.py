@@ -482,6 +482,8 @@ class Exchange(Detours):
         if why:
             self.why = why
         self.total = total = (self.resource.ticker.seconds() if now is None else now) - self.started
+        if self.place is not None and self.place.waiting:
+            self._waited(self.place.since, self.started + total)
         if self._retry is not None:
             self._retry.answered()
         if self._hedging is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from lemmytx.balance.buckets import Bucket
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
+from lemmytx.cluster.health import printable
 from lemmytx.cluster.histogram import add_counts
 from lemmytx.cluster.traffic import PERIODS, Traffic
 
@@ -112,12 +113,13 @@ class BackendFigures:
         came into each state by that; empty where there are none.
     @ivar healths: how many workers see it in which health.
     @ivar ejections: how often failures have put it out, since the start.
+    @ivar wanted: when its state was set (seconds since 1970), by whom and why; empty where nobody has.
     @ivar weight: as configured, C{warmth}: how much of it it has, where that is not all in every process; 1.0: it is.
     """
 
     __slots__ = (
         "active", "capacity", "checks", "connects", "ejections", "failures", "health", "healths", "idle", "lately",
-        "reason", "reused", "role", "since", "state", "traffic", "url", "warmth", "weight",
+        "reason", "reused", "role", "since", "state", "traffic", "url", "wanted", "warmth", "weight",
     )  # fmt: skip
 
     def __init__(self, url: str = "", role: str = "active", state: str = "ready", health: str = "up") -> None:
@@ -128,6 +130,7 @@ class BackendFigures:
         self.healths = {health: 1}
         self.since = 0.0
         self.reason = ""
+        self.wanted: list[Any] = []
         self.checks: dict[str, int] = {}
         self.weight: float = 1
         self.warmth = 1.0
@@ -155,6 +158,9 @@ class BackendFigures:
         figures.reused = backend.reused
         figures.failures = dict(backend.failures)
         figures.since, figures.reason = backend.told
+        wanted = backend.wanted
+        if wanted is not None:
+            figures.wanted = [wanted.at, printable(wanted.by), printable(wanted.why)]
         checked = backend.checked
         if checked is not None:
             figures.checks = {"passed": checked.passes, "failed": checked.failures, **checked.changes}
@@ -165,7 +171,9 @@ class BackendFigures:
 
     def add(self, other: BackendFigures) -> None:
         """Add those of the same backend in another process."""
-        self.state = max(self.state, other.state, key=_STATES.index)
+        more = _STATES.index(other.state) - _STATES.index(self.state)
+        if more > 0 or (more == 0 and other.wanted > self.wanted):
+            self.state, self.wanted = other.state, other.wanted
         worse = _HEALTHS.index(other.health) - _HEALTHS.index(self.health)
         if worse > 0 or (worse == 0 and other.since > self.since):
             self.health, self.since, self.reason = other.health, other.since, other.reason
@@ -190,6 +198,7 @@ class BackendFigures:
         """The same, to add to."""
         figures = self.counts()
         figures.health, figures.since, figures.reason = self.health, self.since, self.reason
+        figures.wanted = self.wanted
         figures.healths = dict(self.healths)
         figures.capacity = self.capacity
         figures.active = self.active

@@ -13,7 +13,9 @@ well. What happens then::
     the first attempt fails           its backend is blamed as ever; the exchange goes on with the hedge, wherever it is
     the exchange ends                 the hedge is cancelled
 
-Whoever is cancelled is not blamed. A hedge is a retry in the cluster's budget. It is sent for GET, HEAD and OPTIONS
+Whoever is cancelled is not blamed. A hedge is a retry in the cluster's budget, and has a token of the exchange's
+bucket: without one it is not sent, and as soon as it is a hedge no more it gives it back, since when it takes the place
+of the first attempt the exchange has one already. It is sent for GET, HEAD and OPTIONS
 without a body, that ask for no upgrade, when nobody waits for a backend to be free, and not for a client that is bound
 to a backend.
 
@@ -30,6 +32,7 @@ from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
 from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.queue import Place
 from lemmytx.interfaces import IRequest
 from lemmytx.message import ProtocolError, ResponseHead
 from lemmytx.proxy.carrier import Carrier
@@ -85,13 +88,18 @@ class Hedging:
         rules, queue = cluster.rules.hedge, cluster.queue
         if rules is None or not exchange.under_way:
             return
-        if queue is not None and queue.waiting:
-            return  # a backend that is free is theirs
+        bucket = None
+        if queue is not None:
+            bucket = queue.spare(exchange)
+            if bucket is None:
+                return
         assert exchange.backend is not None
         hedge = Hedge(self, exchange, (*exchange.tried, exchange.backend, *(other.backend for other in self._hedges)))
         backend = cluster.choose(hedge)
         if backend is None or not cluster.may_retry():
             return
+        if queue is not None and bucket is not None:
+            queue.take(bucket, hedge)
         cluster.retrying += 1
         cluster.hedges += 1
         exchange.attempts += 1
@@ -139,6 +147,8 @@ class Hedging:
         """One is a hedge no more."""
         self._hedges.remove(hedge)
         self._exchange.cluster.retrying -= 1
+        if hedge.place is not None:
+            hedge.place.leave()
 
 
 @implementer(IRequest)
@@ -149,13 +159,16 @@ class Hedge:
     @ivar tried: the backends that it must not go to.
     @ivar connect_time: seconds from the exchange's start until its connection stood; 0 for a reused one.
     @ivar delay: seconds from the exchange's start until it was sent on its way.
+    @ivar place: its token, where tokens are counted.
     @ivar reused: whether it went over a connection that stood already.
+    @ivar total: below 0: it is not counted as served, the exchange is.
     @ivar upstream: what carries it; L{None} while it is being connected.
     """
 
     __slots__ = (
         "_dial", "_exchange", "_hedging", "_promoted", "backend", "client", "cluster", "connect_time", "delay",
-        "downstream", "head", "peer", "read_timeout", "request_id", "resource", "reused", "tried", "tunnel", "upstream",
+        "downstream", "head", "peer", "place", "read_timeout", "request_id", "resource", "reused", "total", "tried",
+        "tunnel", "upstream",
     )  # fmt: skip
 
     backend: Backend
@@ -175,7 +188,9 @@ class Hedge:
         self.resource = exchange.resource
         self.connect_time = 0.0
         self.delay = exchange.resource.ticker.seconds() - exchange.started
+        self.place: Place | None = None
         self.reused = False
+        self.total = -1.0
         self.tried = tried
         self.tunnel = None
         self.upstream: Carrier | None = None
@@ -235,6 +250,7 @@ class Hedge:
     def _fail(self, kind: str, why: str, abandon: bool) -> None:
         """By its backend's fault."""
         self.cluster.failed(self.backend, kind, why)
+        self._exchange.tried = (*self._exchange.tried, self.backend)
         self.leave(abandon)
 
     # What the dial calls

@@ -66,7 +66,7 @@ def _to_figures(data: Any) -> Figures:
 _FACTS = ("pid", "uptime", "downstreams", "exchanges")
 _PLAIN = (
     "url", "role", "state", "health", "healths", "since", "reason", "checks", "weight", "capacity", "active", "idle",
-    "connects", "reused", "ejections", "warmth",
+    "connects", "reused", "ejections", "warmth", "wanted",
 )  # fmt: skip
 
 #: Of a cluster, in this order.

@@ -27,6 +27,7 @@ from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.exchange import Exchange
 from lemmytx.proxy.forward import Forwarding
 from lemmytx.proxy.router import Router, Vhost
+from lemmytx.proxy.stored import Stored
 
 if TYPE_CHECKING:
     from twisted.web.server import Request
@@ -64,7 +65,8 @@ class Rejection:
 class ReverseProxyResource:
     """
     @ivar router: finds the route of a request.
-    @ivar clusters: by name.
+    @ivar clusters: by name: those of the configuration, and those of the store that have been asked for.
+    @ivar stored: the vhosts of the store; L{None}: there is none.
     @ivar response_size: bytes that a response's head may have, C{response_fields}: fields.
     @ivar exchanges: how many are under way.
     @ivar unrouted: the traffic of requests that no vhost is for, and of those that were no HTTP.
@@ -84,6 +86,7 @@ class ReverseProxyResource:
         timeouts: Timeouts | None = None,
     ) -> None:
         self.ticker = ticker
+        self.stored: Stored | None = None
         self.configure(router, clusters, forwarding or Forwarding(), limits or Limits(), timeouts or Timeouts())
         self.exchanges = 0
         self.unrouted = Traffic()
@@ -99,7 +102,10 @@ class ReverseProxyResource:
         are to be told after this.
         """
         self.router = router
+        router.stored = self.stored
         self.clusters = {cluster.name: cluster for cluster in clusters}
+        for name, cluster in ({} if self.stored is None else self.stored.clusters).items():
+            self.clusters.setdefault(name, cluster)
         self.forwarding = forwarding
         self.limits = limits
         self.timeouts = timeouts
@@ -111,8 +117,20 @@ class ReverseProxyResource:
 
     @property
     def vhosts(self) -> tuple[Vhost, ...]:
-        """All vhosts, in the order of the configuration."""
-        return self.router.vhosts
+        """All vhosts, in the order of the configuration; then those of the store that have been asked for."""
+        if self.stored is None:
+            return self.router.vhosts
+        return (*self.router.vhosts, *self.stored.vhosts.values())
+
+    @property
+    def configured(self) -> dict[str, Cluster]:
+        """The clusters of the configuration, by name."""
+        stored = {} if self.stored is None else self.stored.clusters
+        return {name: cluster for name, cluster in self.clusters.items() if stored.get(name) is not cluster}
+
+    def hold(self, stored: Stored) -> None:
+        """There is a store from now on."""
+        self.stored = self.router.stored = stored
 
     def rejected(self, status: int, why: str, client: str, head: RequestHead | None) -> None:
         """Count a request that was refused before it was one."""

@@ -10,9 +10,14 @@ In all cases everything that was sent of it must still be held. Beyond that::
     a reused connection died unanswered  on the same backend, on    the method is idempotent or nothing was sent;
                                          a new connection           once for an exchange
     a status of C{retry.on}              on another backend (*)     the method is idempotent, or C{non_idempotent}
+    a connection ended before any byte   on another backend (*)     C{retry.on} has C{reset}, and the method is
+    of a response, and there was no                                 idempotent, or C{non_idempotent}, or nothing was
+    chance as above                                                 sent
     any other                            no                         -
 
-(*) when C{attempts} leaves one, the cluster's budget has room, and there is a backend that has not failed it yet. Where
+(*) when C{attempts} leaves one, the cluster's budget has room, and there is a backend that has not failed it yet. Is
+that one at capacity, a request that would fail otherwise waits for it, where the cluster has a queue; one that has an
+answer, or may still get one, does not. Where
 C{backoff} says so, and there is none left that has not, all of them may be tried anew after a pause: a random time up
 to C{first}, twice as long before each further pass, and never longer than C{most} ("full jitter": those that failed
 together do not come back together). A backend whose answer had a Retry-After is not asked again before then; if all
@@ -31,6 +36,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
+from lemmytx.cluster.queue import Queue
 from lemmytx.message import IDEMPOTENT, ResponseHead
 from lemmytx.proxy.carrier import Carrier
 
@@ -93,23 +99,26 @@ class Retry:
         self._resting: dict[Backend, float] = {}  # until when each wants not to be asked
         self._retrying = False  # counted in the cluster's budget
 
-    def elsewhere(self, exchange: Any, replayable: bool) -> Backend | Pause | None:
+    def elsewhere(self, exchange: Any, replayable: bool, patient: bool = False) -> Backend | Pause | Queue | None:
         """
         Another backend than those that the exchange has tried, the last of which has got nothing of it.
 
         @param replayable: whether the whole request can be sent again.
-        @return: the one to send it to, now; or what comes before that, to be started; L{None}: it may not be sent, or
-            there is nobody.
+        @param patient: whether it may wait for one that is at capacity, since else it would fail.
+        @return: the one to send it to, now; or what comes before that, to be started; or the queue to wait in;
+            L{None}: it may not be sent, or there is nobody.
         """
         rules = self._cluster.rules
         if not replayable or exchange.attempts - self._before >= rules.attempts:
             return None
-        return self._begin(exchange)
+        return self._begin(exchange, patient)
 
-    def instead(self, exchange: Any, replayable: bool, rest: float = 0.0) -> Backend | Pause | None:
+    def instead(
+        self, exchange: Any, replayable: bool, rest: float = 0.0, patient: bool = False
+    ) -> Backend | Pause | Queue | None:
         """
         Another backend than those that the exchange has tried, the last of which gave an answer that is worth another
-        attempt, or none in time. Parameters and result as for L{elsewhere}; with L{None} the answer stands, or is
+        attempt, or none at all, or none in time. Parameters and result as for L{elsewhere}; with L{None} the answer stands, or is
         waited for.
 
         @param rest: for how many seconds that backend wants not to be asked again.
@@ -119,7 +128,7 @@ class Retry:
             return None
         if rest > 0.0 and rules.backoff is not None:
             self._resting[exchange.tried[-1]] = exchange.resource.ticker.seconds() + rest
-        return self.elsewhere(exchange, replayable)
+        return self.elsewhere(exchange, replayable, patient)
 
     def redial(self, method: bytes, upstream: Carrier, replayable: bool) -> bool:
         """
@@ -139,9 +148,11 @@ class Retry:
         """Those that want not to be asked yet."""
         return tuple(backend for backend, until in self._resting.items() if until > now)
 
-    def _begin(self, exchange: Any) -> Backend | Pause | None:
+    def _begin(self, exchange: Any, patient: bool) -> Backend | Pause | Queue | None:
         cluster = self._cluster
-        other: Backend | Pause | None = cluster.choose(exchange)
+        other: Backend | Pause | Queue | None = cluster.choose(exchange)
+        if other is None and patient and cluster.queue is not None and cluster.queue.may_wait_again(exchange):
+            other = cluster.queue
         if other is None:
             other = self._pause(exchange)
         if other is None or not (self._retrying or cluster.may_retry()):

@@ -27,6 +27,7 @@ from urllib.parse import parse_qsl
 
 from lemmytx.message import RequestHead
 from lemmytx.patterns import EVERYTHING, Glob, Match, PathPattern, compile_match, compile_path
+from lemmytx.proxy.stored import Stored
 
 #: A host name is no longer (RFC 1035 §2.3.4), so a longer one is not searched label by label for a wildcard.
 LONGEST_NAME = 255
@@ -332,13 +333,15 @@ class Vhost:
 
 class Router:
     """
-    Finds the route of a request. Built once from what is configured, never changed: a reload builds another.
+    Finds the route of a request. Built once from what is configured, never changed: a reload builds another. What comes
+    from the store is beside it, and the configuration wins where both name the same.
 
-    @ivar vhosts: all of them, in file order.
+    @ivar vhosts: all of the configuration, in file order.
     @ivar nothing: the answer when no vhost matches: a route with neither cluster nor vhost.
+    @ivar stored: the vhosts of the store; L{None}: there is none.
     """
 
-    __slots__ = ("_default", "_hosts", "_wildcards", "nothing", "vhosts")
+    __slots__ = ("_default", "_hosts", "_wildcards", "nothing", "stored", "vhosts")
 
     def __init__(self, vhosts: Iterable[Vhost] = ()) -> None:
         """
@@ -346,6 +349,7 @@ class Router:
         """
         self.vhosts = tuple(vhosts)
         self.nothing = Route()
+        self.stored: Stored | None = None
         self._hosts: dict[bytes, Vhost] = {}
         self._wildcards: dict[bytes, Vhost] = {}
         self._default: Vhost | None = None
@@ -372,21 +376,43 @@ class Router:
         """
         vhost = self._hosts.get(head.host)
         if vhost is None:
-            vhost = self._fallback(head.host) if self._wildcards else self._default
+            vhost = self._fallback(head.host) if self._wildcards or self.stored is not None else self._default
             if vhost is None:
                 return self.nothing
         return vhost.always or vhost.choose(head, client)
 
+    def names(self, host: str) -> bool:
+        """Whether the configuration has a vhost of that very name, which may be a wildcard."""
+        if host == "*":
+            return self._default is not None
+        name = host.encode("ascii")
+        return name[2:] in self._wildcards if name.startswith(b"*.") else name in self._hosts
+
     def _fallback(self, host: bytes) -> Vhost | None:
-        """The vhost with the longest wildcard for a host that none names exactly, else the one for C{*}."""
+        """
+        For a host that the configuration does not name: the store's vhost, else the one with the longest wildcard,
+        else the one for C{*}.
+        """
+        stored = self.stored
+        if stored is not None:
+            vhost: Vhost | None = stored.find(host)
+            # A star in a Host field is nobody's name.
+            if vhost is not None and not host.startswith(b"*"):
+                return vhost
+            if not stored.wild:
+                stored = None
         wildcards = self._wildcards
-        if wildcards and len(host) <= LONGEST_NAME:
+        if (wildcards or stored is not None) and len(host) <= LONGEST_NAME:
             dot = host.find(b".", 1)
             while dot >= 0:
                 vhost = wildcards.get(host[dot + 1 :])
+                if vhost is None and stored is not None:
+                    vhost = stored.find(b"*" + host[dot:])
                 if vhost is not None:
                     return vhost
                 dot = host.find(b".", dot + 1)
+        if self._default is None and stored is not None:
+            return stored.find(b"*")  # type: ignore[no-any-return]  # a Vhost; its module knows ours only by name
         return self._default
 
     def explain(self, head: RequestHead, client: str) -> tuple[Route, list[str]]:
@@ -395,6 +421,8 @@ class Router:
         """
         host = head.host.decode("latin-1")
         vhost = self._hosts.get(head.host)
+        if vhost is None and self.stored is not None and not head.host.startswith(b"*"):
+            vhost = self.stored.find(head.host)
         steps = [f"a vhost names the host {host!r}" if vhost else f"no vhost names the host {host!r}"]
         if vhost is None:
             vhost = self._fallback(head.host)

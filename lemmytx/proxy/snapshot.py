@@ -29,7 +29,7 @@ from lemmytx.proxy.statistics import UNROUTED, Recent
 
 __all__ = [
     "BackendFigures", "BucketFigures", "ClusterFigures", "Figures", "Slices", "Snapshot", "Totals", "counters",
-    "merge", "take", "traffics",
+    "figures_of", "merge", "take", "traffics",
 ]  # fmt: skip
 
 #: Vhosts or backends per slice.
@@ -98,8 +98,8 @@ async def take(
     for vhost in resource.vhosts:
         if slices.full():
             await slices.turn()
-        snapshot.vhosts[vhost.name] = _figures(recent, vhost.name, vhost.traffic, seconds())
-    snapshot.unrouted = _figures(recent, UNROUTED, resource.unrouted, seconds())
+        snapshot.vhosts[vhost.name] = figures_of(recent, vhost.name, vhost.traffic, seconds())
+    snapshot.unrouted = figures_of(recent, UNROUTED, resource.unrouted, seconds())
     if removed is not None:
         snapshot.removed.add(removed)
     for cluster in list(resource.clusters.values()):
@@ -119,7 +119,7 @@ async def take(
     return snapshot
 
 
-def _figures(recent: Recent, name: str, traffic: Traffic, now: float) -> Figures:
+def figures_of(recent: Recent, name: str, traffic: Traffic, now: float) -> Figures:
     """A copy of what a vhost has counted."""
     figures = Figures()
     if traffic.count:

@@ -19,15 +19,18 @@ from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
 from lemmytx.cluster.passive import Passive
 from lemmytx.cluster.traffic import Traffic
-from lemmytx.interfaces import IInstance
+from lemmytx.interfaces import Busy, IInstance, Unknown
 from lemmytx.model import Token
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
+from lemmytx.proxy.explain import ask, explain
+from lemmytx.proxy.figures import BackendFigures
 from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.router import Route, Router, Vhost
 from lemmytx.proxy.snapshot import Snapshot, counters, take, traffics
 from lemmytx.proxy.statistics import Recent
+from lemmytx.table import State
 
 
 def token(text: str, role: str = "read") -> Token:
@@ -64,6 +67,7 @@ class Instance:
     @ivar crew: what it says of its workers.
     @ivar asked: what it was asked for; to be fired.
     @ivar removed: what was counted for vhosts that are gone.
+    @ivar stray: what is wanted of backends that are not there.
     """
 
     def __init__(self, rig: Rig) -> None:
@@ -71,6 +75,7 @@ class Instance:
         self.crew: list[dict[str, Any]] = []
         self.asked: list[tuple[str, Deferred[Any]]] = []
         self.removed = Traffic()
+        self.stray: dict[tuple[str, str], State] = {}
         self._rig = rig
 
     def ready(self) -> str | None:
@@ -89,6 +94,35 @@ class Instance:
     def reload(self) -> Deferred[list[str]]:
         """Waits to be told."""
         return self._ask("reload")
+
+    async def backend(self, cluster: str, backend: str) -> BackendFigures:
+        """Of the rig's proxy."""
+        self._find(cluster, backend)
+        return (await self.snapshot()).clusters[cluster].backends[backend]
+
+    def want(self, cluster: str, backend: str, state: str, why: str, by: str) -> Deferred[State]:
+        """Waits to be told."""
+        self._find(cluster, backend)
+        return self._ask(f"{cluster} {backend} {state} {why!r} {by}")
+
+    async def explain(self, url: str, method: str, fields: Sequence[tuple[str, str]], client: str) -> dict[str, Any]:
+        """Of the rig's proxy."""
+        if self.reason is not None:
+            raise Busy(self.reason)
+        return explain(self._rig.resource, ask(url, method, fields, client)).as_data()
+
+    def store(self) -> dict[str, Any]:
+        """See L{IInstance}."""
+        return {}
+
+    def strays(self) -> dict[tuple[str, str], State]:
+        """As it was told."""
+        return self.stray
+
+    def _find(self, cluster: str, backend: str) -> None:
+        known = {each.name for each in self._rig.cluster.backends} if cluster == self._rig.cluster.name else set()
+        if backend not in known:
+            raise Unknown(f"there is no backend {backend!r} of {cluster!r}")
 
     def upgrade(self) -> Deferred[int]:
         """Waits to be told."""

@@ -372,6 +372,7 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
             seen.connects, seen.reused, seen.traffic = draw(COUNTS), draw(COUNTS), draw(traffics())
             seen.failures = draw(st.dictionaries(NAMES, COUNTS, max_size=2))
             seen.ejections, seen.lately = draw(COUNTS), draw(latelies())
+            seen.wanted = draw(st.sampled_from([[], [1.5, "ops", "why"]]))
             found.clusters[name].backends[each] = seen
     return found
 

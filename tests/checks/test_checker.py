@@ -336,6 +336,58 @@ class ModeTests(ClockCase):
             self.told,
         )
 
+    def test_lookLazy(self) -> None:
+        """Asked to look, even a lazy one does: once, or until it is up again."""
+        backend = self.backend(interval=1.0, mode="lazy", fall=2, rise=1)
+        checker = self.checker(backend)
+        checker.look(False)
+        self.check.going[0].callback(None)
+        self.clock.advance(5.0)
+        self.assertEqual((1, "up"), (len(self.check.going), state(backend)))
+        checker.look(False)
+        self.check.going[-1].errback(Unhealthy("no"))
+        self.assertEqual("going_down", state(backend))
+        self.clock.advance(1.0)
+        self.check.going[-1].errback(Unhealthy("no"))
+        self.assertEqual("down", state(backend))
+        checker.look(False)
+        self.assertEqual(3, len(self.check.going))
+        checker.look(True)
+        self.assertEqual(4, len(self.check.going))
+        self.check.going[-1].callback(None)
+        self.assertEqual("up", state(backend))
+
+    def test_lookBusy(self) -> None:
+        """Asked to look, it does not while it looks, while it is on its way up or down, or where there is no place."""
+        backend = self.backend(capacity=1, interval=100.0, mode="opportunistic", fall=3)
+        checker = self.checker(backend, 50.0)
+        backend.active = 1
+        checker.look(False)
+        self.assertEqual(0, len(self.check.going))
+        backend.active = 0
+        checker.look(False)
+        checker.look(False)
+        self.assertEqual((1, 1), (len(self.check.going), backend.active))
+        self.check.going[0].errback(Unhealthy("no"))
+        self.assertEqual("going_down", state(backend))
+        checker.look(False)
+        checker.look(True)
+        checker.stop()
+        assert backend.checked is not None
+        backend.checked.passed()
+        checker.look(False)
+        self.assertEqual(1, len(self.check.going))
+
+    def test_lazyLost(self) -> None:
+        """A backend that has answered requests and fails one was up; one whose first request fails was not."""
+        for counts, lost in (({}, False), ({502: 3, 499: 1, 0: 1}, False), ({200: 1}, True), ({404: 1, 301: 2}, True)):
+            backend = self.backend(interval=1.0, mode="lazy")
+            self.checker(backend)
+            backend.traffic.statuses.update(counts)
+            assert backend.suspected is not None and backend.checked is not None
+            backend.suspected("connecting: refused")
+            self.assertIs(lost, backend.checked.lost, counts)
+
     def test_lazyStartsDown(self) -> None:
         """One that begins as down is looked at from the start."""
         backend = self.backend(interval=1.0, mode="lazy", up=False)

@@ -55,6 +55,21 @@ class RoundsTests(SynchronousTestCase):
         backends = [self.backend(f"{name}{number}", checkup) for number in range(count)]
         return Cluster(name, backends, RoundRobin(), Rules(), self.clock.seconds)
 
+    def test_told(self) -> None:
+        """Whoever wants to know hears of each change of a backend's health, before its cluster does."""
+        heard: list[tuple[str, str, bool]] = []
+
+        def told(name: str, backend: Backend) -> None:
+            heard.append((name, backend.name, backend in cluster.candidates))
+
+        cluster = self.cluster(1, Checkup(self.check, up=False))
+        rounds = Rounds(self.clock, seed=1, told=told)
+        self.addCleanup(rounds.stop)
+        rounds.follow([cluster])
+        self.clock.advance(5)
+        self.assertEqual([("c", "c0", False)], heard)
+        self.assertEqual(tuple(cluster.backends), cluster.candidates)
+
     def rounds(self, place: tuple[int, int] = (0, 1)) -> Rounds:
         """At work until the end of the test."""
         rounds = Rounds(self.clock, place, seed=1)
@@ -153,3 +168,27 @@ class RoundsTests(SynchronousTestCase):
         rounds.follow([both, self.cluster(1, Checkup(self.check), "cheap")])
         limits = {checker.backend.name: checker._gate.limit for checker in rounds.checkers}
         self.assertEqual({"both0": 3, "both1": 3, "cheap0": AT_ONCE}, limits)
+
+    def test_look(self) -> None:
+        """What somebody else sees is looked at at once, where it looked otherwise until now; the rest goes on."""
+        cluster = self.cluster(3, Checkup(self.check, interval=100.0, jitter=0.0))
+        rounds = self.rounds()
+        rounds.follow([cluster])
+        self.clock.advance(5)
+        self.check.seen.clear()
+        rounds.look("c", "c1", False)
+        self.assertEqual([(5.0, "c1")], self.check.seen)
+        rounds.look("c", "c1", True)
+        rounds.look("c", "gone", False)
+        rounds.look("gone", "c1", False)
+        self.assertEqual(1, len(self.check.seen))
+        self.clock.advance(99)
+        self.assertNotIn("c1", [name for _, name in self.check.seen[1:]])
+        self.clock.advance(1)
+        self.assertEqual((105.0, "c1"), self.check.seen[-1])
+        renamed = self.cluster(1, Checkup(self.check, interval=100.0), "d")
+        rounds.follow([renamed])
+        self.check.seen.clear()
+        rounds.look("c", "c1", False)
+        rounds.look("d", "d0", False)
+        self.assertEqual(["d0"], [name for _, name in self.check.seen])

@@ -49,6 +49,11 @@ class ClusterCase(SynchronousTestCase):
         log = Logger(observer=lambda event: self.events.append(dict(event)))
         return Cluster("c", backends, scheduler or RoundRobin(), rules or Rules(), lambda: self.now, log)
 
+    def occupy(self, backend: Backend, times: int) -> None:
+        """So many more requests are in flight on it."""
+        for _ in range(times):
+            backend.acquire()
+
     def chosen(self, cluster: Cluster, times: int = 1, *tried: Backend) -> str:
         """The names of those chosen, in turn; a dash for nobody."""
         found = [cluster.choose(Request(*tried)) for _ in range(times)]
@@ -68,9 +73,9 @@ class RoleTests(ClusterCase):
         a0, a1, s2, _ = cluster.backends
         a0.active = a1.active = 2
         self.assertEqual(self.chosen(cluster), "s2")
-        s2.active = 2
+        self.occupy(s2, 2)
         self.assertEqual((self.chosen(cluster), cluster.full()), ("-", True))
-        a1.active = 1
+        a1.leave()
         self.assertEqual(self.chosen(cluster), "a1")
 
     def test_away(self) -> None:
@@ -80,13 +85,13 @@ class RoleTests(ClusterCase):
         a0.state = "disabled"
         cluster.changed()
         self.assertEqual(self.chosen(cluster), "s1")
-        s1.active = 1
+        self.occupy(s1, 1)
         self.assertEqual(self.chosen(cluster), "b2")
         b2.state = "drain"
         cluster.changed()
         self.assertEqual(self.chosen(cluster), "-")
-        s1.active = 0
-        s1.addresses = ()
+        s1.leave()
+        s1.moved(())
         self.assertEqual((self.chosen(cluster), cluster.full()), ("-", False))
 
     def test_tried(self) -> None:
@@ -111,6 +116,18 @@ class RoleTests(ClusterCase):
 
         cluster = self.cluster(scheduler=Watching())
         self.chosen(cluster, 3)
+        self.assertEqual(len({id(candidates) for candidates in offered}), 1)
+        offered.clear()
+        cluster = self.cluster("aaaaas", 5, scheduler=Watching())
+        self.occupy(cluster.backends[0], 5)
+        for _ in range(3):
+            cluster.failed(cluster.backends[1], "refused", "no")
+        for _ in range(3):
+            chosen = cluster.choose(Request())
+            assert chosen is not None
+            chosen.acquire()
+            self.occupy(cluster.backends[4], 1)
+        self.assertEqual([[backend.name for backend in candidates] for candidates in offered], [["a2", "a3", "a4"]] * 3)
         self.assertEqual(len({id(candidates) for candidates in offered}), 1)
 
 

@@ -211,14 +211,29 @@ class ChoiceTests(ManyCase):
         self.assertNotIn(gone, [self.begin(cluster) for _ in range(19)])
         self.assertIsNone(self.begin(cluster))
 
-    @settings(max_examples=60, deadline=None, derandomize=True)
-    @given(st.lists(st.tuples(st.sampled_from("bbbbelfstdrnk"), st.integers(0, 19), st.integers(0, 3)), max_size=80))
-    def test_theSameAsLooking(self, steps: list[tuple[str, int, int]]) -> None:
+    def test_dissolved(self) -> None:
+        """A cluster that is dissolved still sees who has room: some may wait for that."""
+        for count in (2, 20):
+            cluster = self.cluster(count, capacity=1)
+            for _ in range(count):
+                self.begin(cluster)
+            cluster.dissolve()
+            self.assertIsNone(self.begin(cluster))
+            cluster.backends[1].leave()
+            self.assertIs(self.begin(cluster), cluster.backends[1])
+
+    @settings(max_examples=80, deadline=None, derandomize=True)
+    @given(
+        st.sampled_from((17, 3)),
+        st.lists(st.tuples(st.sampled_from("bbbbelfstdrnk"), st.integers(0, 19), st.integers(0, 3)), max_size=80),
+    )
+    def test_theSameAsLooking(self, count: int, steps: list[tuple[str, int, int]]) -> None:
         """Whatever happens, a backend is chosen that a look at each of them would have left, and if there is any."""
         self.setUp()
-        cluster = self.cluster(17, capacity=2, others=("standby", "standby", "backup"))
+        cluster = self.cluster(count, capacity=2, others=("standby", "standby", "backup"))
         flying: list[Backend] = []
         for step, number, more in steps:
+            number %= len(cluster.backends)
             backend = cluster.backends[number]
             if step == "b":
                 tried = cluster.backends[number : number + more]
@@ -284,6 +299,23 @@ class CostTests(ManyCase):
                 chosen.leave()
 
         self.assertLess(self.calls(act), 100 * 25)
+
+    def test_fewAreNotLookedAtEither(self) -> None:
+        """With ten, capacities, one ejected and one full, a choice is that of the scheduler and a look at the clock."""
+        cluster = self.cluster(10, capacity=20)
+        self.eject(cluster, cluster.backends[5])
+        for _ in range(20):
+            cluster.backends[7].acquire()
+        request = Request()
+        cluster.choose(request)
+        counted = []
+        for _ in range(50):
+            chosen: list[Backend | None] = []
+            counted.append(self.calls(lambda seen=chosen: seen.append(cluster.choose(request))))  # type: ignore[misc]
+            assert chosen[0] is not None
+            chosen[0].acquire()
+        # The lambda itself, choose of both, the clock, and what least connections does.
+        self.assertEqual(set(counted), {6})
 
     def test_overloaded(self) -> None:
         """Nor does turning one away when all are full look at each of them."""

@@ -101,6 +101,24 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual((101.0, "refused", "refused again"), (health.since, health.reason, health.last))
         self.assertIn("refused", repr(health))
 
+    def test_lost(self) -> None:
+        """It is lost when it goes from up to down, where somebody had found it up: not before the first check, and not
+        when it fails on its way up."""
+        for up, steps, lost in (
+            (True, "f", "-"), (True, "ff", "--"), (True, "r", "-"), (True, "s", "+"), (False, "f", "-"),
+            (True, "pff", "--+"), (True, "pffpf", "--+--"), (True, "pffppff", "--+---+"), (True, "pr", "-+"),
+            (True, "fff", "---"), (True, "ffpf", "----"), (True, "ffppff", "-----+"), (False, "pff", "--+"),
+            (True, "fpff", "---+"), (True, "ffs", "---"),
+        ):  # fmt: skip
+            health, seen = Health(2, 2, up), ""
+            for step in steps:
+                if step in "rs":
+                    health.fell("request", served=step == "s")
+                else:
+                    _ = health.passed() if step == "p" else health.failed("no")
+                seen += "+" if health.lost else "-"
+            self.assertEqual(lost, seen, (up, steps))
+
     def test_settingsChange(self) -> None:
         """Other thresholds hold from the next check on; what has come in a row still counts."""
         health = Health(fall=10)

@@ -7,9 +7,13 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
+from lemmytx.addresses import parse_url
 from lemmytx.balance.buckets import Share
-from lemmytx.cluster.backend import Backend
+from lemmytx.balance.round_robin import RoundRobin
+from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.multiplexed import Multiplexed
+from lemmytx.cluster.passive import Passive
 from lemmytx.cluster.queue import Place, Queue, QueueRules
 from lemmytx.net.ticker import Ticker
 from tests.cluster.test_cluster import ClusterCase
@@ -36,6 +40,7 @@ class Exchange:
     client = "192.0.2.1"
     head: Any = None
     total = -1.0
+    queue_time = -1.0
 
     def __init__(self, case: QueueCase, bucket: str | None) -> None:
         self.resource = case
@@ -558,6 +563,20 @@ class BucketTests(QueueCase):
         self.assertEqual(queue.bucket_of(Exchange(self, None)).name, "vip")
         queue = self.queued("a", 10, buckets=SHOP[:1])
         self.assertIs(queue.bucket_of(Exchange(self, None)), queue.root.leaf)
+
+    def test_multiplexed(self) -> None:
+        """Who waits goes on as well when a backend is done with an exchange whose connection carries many."""
+        location = parse_url("h2c://10.0.0.1")
+        network: Any = None
+        backend = Multiplexed("a", location.url, location, network, Passive(), Pool(), capacity=1)
+        backend.addresses = (location.host,)
+        self.members = Cluster("c", [backend], RoundRobin(), Rules(queue=QueueRules()), lambda: self.now)
+        first, waits = self.ask(), self.ask()
+        self.assertIsNone(waits.backend)
+        first.backend = None
+        backend.release(None, self.now)
+        self.wait()
+        self.assertIs(waits.backend, backend)
 
     def test_uncovered(self) -> None:
         """A backend had better stay while the others could not take what is ensured and in use; else it may go."""

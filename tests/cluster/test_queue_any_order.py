@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lemmytx.balance.buckets import Share
+from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Rules
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.queue import Place, QueueRules
 from tests.cluster.test_queue import Exchange, QueueCase
 
 PROFILE = settings(max_examples=250, deadline=None, derandomize=True)
@@ -21,33 +24,61 @@ TREES: tuple[tuple[Share, ...], ...] = (
 
 CLASSES = (None, "vip", "main", "low", "gold")
 
-WHAT = ["ask"] * 6 + ["end"] * 4 + ["leave", "retry", "state", "room", "fail", "wait", "turn", "turn", "configure"]
+WHAT = ["ask"] * 6 + ["end"] * 4 + ["hedge"] * 3 + ["retry"] * 2 + [
+    "leave", "unhedge", "promote", "state", "room", "fail", "wait", "turn", "turn", "configure",
+]  # fmt: skip
+
+
+class Beside:
+    """As much of a hedge as a queue knows."""
+
+    client = "192.0.2.1"
+    head: Any = None
+    total = -1.0
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        assert exchange.backend is not None
+        self.tried = (*exchange.tried, exchange.backend)
+        self.place: Place | None = None
+        self.backend: Backend | None = None
 
 
 class ScheduleTests(QueueCase):
-    """Arrivals, ends, retries, clients that leave, failures, backends and rules that change, time that passes."""
+    """
+    Arrivals, ends, hedges, retries, clients that leave, failures, backends and rules that change, time that passes.
+    """
+
+    hedges: list[Beside]
 
     def check(self, settled: bool) -> None:
         """No token is lost or doubled, no backend has more than it takes, and nobody waits who need not."""
         queue = self.members.queue
         assert queue is not None
         waiting = [each for each in self.exchanges if each.place is not None and each.place.waiting]
-        tokens = [each for each in self.exchanges if each.place is not None and not each.place.waiting]
-        self.assertEqual((queue.waiting, queue.root.queued, queue.root.used), (len(waiting), len(waiting), len(tokens)))
+        line = [each for each in waiting if not each.tried]
+        holders = (*self.exchanges, *self.hedges)
+        tokens = [each for each in holders if each.place is not None and each.place.token]
+        self.assertEqual((queue.waiting, queue.root.queued, queue.root.used), (len(waiting), len(line), len(tokens)))
         for bucket in queue.root.leaves():
             self.assertEqual(bucket.used, sum(each.place.bucket is bucket for each in tokens if each.place))
             self.assertLessEqual(bucket.queued, queue.rules.limit * 5)  # those of a class that went are added
         running = [each for each in self.exchanges if each.backend is not None and not each.fate]
         for backend in self.members.backends:
-            self.assertEqual(backend.active, sum(each.backend is backend for each in running))
+            self.assertEqual(backend.active, sum(each.backend is backend for each in (*running, *self.hedges)))
         self.assertEqual(self.members.gate is queue, bool(queue.counted or queue.waiting))
         if settled:
             for bucket in queue.root.leaves():
                 if bucket.queued and (not queue.counted or bucket.may_take()):
                     self.assertIsNone(self.members.choose(Exchange(self, None)), "somebody waits who need not")
+            for each in waiting:
+                if each.tried:
+                    self.assertIsNone(self.members.choose(each), "a retry waits that need not")
 
     def over(self, exchange: Exchange) -> None:
         """It ends, and is forgotten."""
+        for hedge in [each for each in self.hedges if each.exchange is exchange]:
+            self.unhedge(hedge)
         exchange.end()
         self.exchanges.remove(exchange)
 
@@ -65,6 +96,12 @@ class ScheduleTests(QueueCase):
                 self.over(waiting[number % len(waiting)])
         elif what == "retry" and running:
             self.retry(running[number % len(running)])
+        elif what == "hedge" and running:
+            self.hedge(running[number % len(running)])
+        elif what == "unhedge" and self.hedges:
+            self.unhedge(self.hedges[number % len(self.hedges)])
+        elif what == "promote" and self.hedges:
+            self.promote(self.hedges[number % len(self.hedges)])
         elif what == "state":
             backend.state = ("ready", "ready", "drain", "disabled")[number % 4]
             backend.changed()
@@ -82,17 +119,59 @@ class ScheduleTests(QueueCase):
             self.members.configure(self.members.backends, self.members.scheduler, Rules(queue=rules, max_ejected=1.0))
 
     def retry(self, exchange: Exchange) -> None:
-        """Its backend has failed it: it goes elsewhere, or ends."""
+        """Its backend has failed it: a hedge of it goes on, or it goes elsewhere, or waits for that, or ends."""
+        for hedge in self.hedges:
+            if hedge.exchange is exchange:
+                self.promote(hedge)
+                return
+        queue = self.members.queue
         assert exchange.backend is not None
+        assert queue is not None
         exchange.backend.leave()
         exchange.tried = (*exchange.tried, exchange.backend)
         other = self.members.choose(exchange)
         exchange.backend = None
-        if other is None:
-            self.over(exchange)
-        else:
+        if other is not None:
             other.acquire()
             exchange.backend = other
+        elif queue.may_wait_again(exchange):
+            queue.wait_again(exchange)
+        else:
+            self.over(exchange)
+
+    def hedge(self, exchange: Exchange) -> None:
+        """A second request is sent beside it, as in L{lemmytx.proxy.hedge}."""
+        queue = self.members.queue
+        assert queue is not None
+        bucket = queue.spare(exchange)
+        if bucket is None or any(each.exchange is exchange for each in self.hedges):
+            return
+        hedge = Beside(exchange)
+        backend = self.members.choose(hedge)
+        if backend is None:
+            return
+        queue.take(bucket, hedge)
+        backend.acquire()
+        hedge.backend = backend
+        self.hedges.append(hedge)
+
+    def unhedge(self, hedge: Beside) -> None:
+        """It is cancelled, or has failed."""
+        assert hedge.backend is not None
+        self.hedges.remove(hedge)
+        if hedge.place is not None:
+            hedge.place.leave()
+        hedge.backend.leave()
+
+    def promote(self, hedge: Beside) -> None:
+        """It takes the place of the first attempt."""
+        exchange = hedge.exchange
+        assert exchange.backend is not None
+        exchange.backend.leave()
+        self.hedges.remove(hedge)
+        if hedge.place is not None:
+            hedge.place.leave()
+        exchange.backend = hedge.backend
 
     @PROFILE
     @given(
@@ -103,6 +182,7 @@ class ScheduleTests(QueueCase):
     def test_anyOrder(self, shares: tuple[Share, ...], capacity: int, steps: list[tuple[str, int]]) -> None:
         """Whatever happens in whatever order."""
         self.exchanges = []
+        self.hedges = []
         self.queued("aas", capacity, limit=5, timeout=6.0, buckets=shares)
         for what, number in steps:
             self.do(what, number)

@@ -92,8 +92,28 @@ class ChangesTests(SynchronousTestCase):
 
         return hash_token(token * 32)
 
+    def test_scheduler(self) -> None:
+        """A cluster without a named scheduler gets another one when it becomes large; that is the first line."""
+
+        def of(count: int, scheduler: str = "null") -> Configuration:
+            backends = ", ".join(f'"http://x{number}"' for number in range(count))
+            return read(f"clusters: {{a: {{scheduler: {scheduler}, backends: [{backends}]}}}}")
+
+        why = "since there is none named and there are"
+        for before, after, line in (
+            (256, 257, f"least_connections → two_choices, {why} more than 256 backends"),
+            (300, 256, f"two_choices → least_connections, {why} no more than 256 backends"),
+        ):
+            lines = changes(of(before), of(after))
+            self.assertEqual(lines[0], f"clusters.a.scheduler: {line}")
+            self.assertNotIn("scheduler", "".join(lines[1:]))
+        self.assertNotIn("scheduler", "".join(changes(of(255), of(256))))
+        self.assertNotIn("scheduler", "".join(changes(of(256, "lemmy"), of(257, "lemmy"))))
+        self.assertEqual(changes(of(300), of(300, "lemmy")), ["clusters.a.scheduler: nothing → lemmy"])
+
     def test_many(self) -> None:
         """However much changes, the lines are bounded, and say how many more there are."""
         backends = ", ".join(f'"http://x{number}"' for number in range(500))
-        lines = changes(read("clusters: {a: {backends: []}}"), read(f"clusters: {{a: {{backends: [{backends}]}}}}"))
+        few, many = (f"clusters: {{a: {{scheduler: first, backends: [{some}]}}}}" for some in ("", backends))
+        lines = changes(read(few), read(many))
         self.assertEqual((len(lines), lines[-1]), (MOST + 1, "and 400 more"))

@@ -28,6 +28,7 @@ from lemmytx.model import (
     Pin,
     Route,
     Sticky,
+    Store,
     Tls,
     Vhost,
 )
@@ -186,7 +187,8 @@ class DefaultsTests(SynchronousTestCase):
         assert isinstance(data, dict)
         self.names(data, Configuration, "the file")
         web = data["clusters"]["web"]
-        for name in ("defaults", "store", "admin", "access_log", "limits", "timeouts", "forwarding"):
+        self.assertEqual(set(Store.model_fields) - {"options"}, set(data["store"]))
+        for name in ("defaults", "admin", "access_log", "limits", "timeouts", "forwarding"):
             self.names(data[name], type(getattr(Configuration(), name)), name)
         for name in ("retry", "timeouts", "pool", "tls", "http2", "fastcgi"):
             self.names(web[name], type(getattr(Configuration().defaults, name)), name)

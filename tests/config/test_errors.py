@@ -162,7 +162,7 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
           web:
             backends: [{url: "http://a", weight: -1, capacity: 1e3}]
             max_ejected: 0.5
-            retry: {attempts: 0, buffer: 1t, on: [200, "503"]}
+            retry: {attempts: 0, buffer: 1t, on: [200, "503", reset, empty-response]}
         defaults: {max_ejected: 120%, max_fails: "3"}
         """,
         [
@@ -182,8 +182,9 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
             "7: clusters.web.max_ejected: found 0.5; write a percentage, as in 50%",
             "8: clusters.web.retry.attempts: found 0; write from 1 to 10",
             "8: clusters.web.retry.buffer: found '1t'; write a size: bytes as a whole number, or as in 64k, 1m, 1g",
-            "8: clusters.web.retry.on[0]: found 200; write from 400 to 599",
-            "8: clusters.web.retry.on[1]: found '503'; write a whole number from 400 to 599",
+            "8: clusters.web.retry.on[0]: found 200; write from 400 to 599, or reset",
+            "8: clusters.web.retry.on[1]: found '503'; write a whole number from 400 to 599, or reset",
+            "8: clusters.web.retry.on[3]: found 'empty-response'; write a whole number from 400 to 599, or reset",
             "9: defaults.max_fails: found '3'; write a whole number from 0 to 1000",
             "9: defaults.max_ejected: found '120%'; write from 0 to 100%",
         ],
@@ -351,23 +352,15 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
           web:
             fail_on: []
             backend_retry_interval: 1
-            sticky_offline: true
             max_fails: 1
             fail_window: 1
             backends: []
-        defaults: {sticky_offline: true}
-        store: {type: redis, url: x, prefix: lemmy, vhost_refresh_rate: 5}
+        store: {type: redis}
         access_log: {format: haproxy}
         """,
         [
             "1: workers: found 'all'; write a whole number from 1 to 64, or auto: one per core",
-            "12: clusters.web.sticky_offline: not available in this version of lemmytx",
-            "16: defaults.sticky_offline: not available in this version of lemmytx",
-            "17: store.url: not available in this version of lemmytx",
-            "17: store.prefix: not available in this version of lemmytx",
-            "17: store.vhost_refresh_rate: not available in this version of lemmytx",
-            "17: store.type: 'redis' is not available in this version of lemmytx",
-            "18: access_log.format: 'haproxy' is not available in this version of lemmytx",
+            "16: access_log.format: 'haproxy' is not available in this version of lemmytx",
         ],
     ),
     (
@@ -609,7 +602,14 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
             "12: clusters.other.fastcgi.params.a-b: found 'a-b'; write the name of a variable, as in APP_ENV",
         ],
     ),
-    ("store", "store: {type: etcd}\n", ["1: store.type: found 'etcd'; write 'memory'"]),
+    (
+        "store",
+        "store: {type: 7, lease: 0.5}\n",
+        [
+            "1: store.type: found 7; write text; put it in quotes",
+            "1: store.lease: found 0.5; write from 1 to 3600 seconds",
+        ],
+    ),
     (
         "environment",
         """\

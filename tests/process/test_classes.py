@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from functools import partial
+from heapq import heappop, heappush
 from typing import Any
 
 from tests.process.case import GET, ScriptedCase
 from tests.process.rig import ANY, Lemmy, configuration, read
-from tests.wire.sockets import PLAIN, Client
+from tests.wire.reading import Message
+from tests.wire.sockets import PLAIN, Backend, Client, Loop, Side
 
 VIP = GET.replace(b"GET / ", b"GET /vip ")
 
@@ -133,6 +137,27 @@ class ClassesTests(ScriptedCase):
             self.answered(client, 200)
         self.nothing_left(lemmy)
 
+    def test_uncovered(self) -> None:
+        """Who takes a backend away that classes need for what they are ensured and use is told so, and it is done."""
+        ports = [f"http://{name}:{self.backend.port}" for name in ("127.0.0.1", "localhost")]
+        both = {"backends": [{"url": url, "capacity": 5} for url in ports]}
+        lemmy = self.queued(5, BUCKETS, cluster=both)
+        clients = self.ask(lemmy, *[GET] * 7)
+        self.until(lambda: len(self.held) == 7)
+        lemmy.write(configuration(ports, **self.settings(5, BUCKETS, cluster={"backends": both["backends"][:1]})))
+        status, said = lemmy.post("/api/v1/config/reload")
+        doubt = (
+            f"clusters.c: without localhost:{self.backend.port}: bucket 'main' is ensured 8 requests at one time and"
+            " has 7 in flight; of 7 that are ensured and in use, 5 would be left"
+        )
+        self.assertEqual((200, doubt), (status, json.loads(said)["changed"][-1]))
+        lemmy.says(f"reload: {doubt}")
+        for side in self.held:
+            side.write(PLAIN)
+        for client in clients:
+            self.answered(client, 200)
+        self.nothing_left(lemmy)
+
     def reloads(self, lemmy: Lemmy, settings: dict[str, Any]) -> None:
         """The same proxy with other settings."""
         lemmy.reload(configuration(f"http://127.0.0.1:{self.backend.port}", **settings))
@@ -185,8 +210,85 @@ class ClassesTests(ScriptedCase):
         answered = 0
         while answered < 12:
             self.until(lambda: bool(self.held))
+            self.assertLessEqual(len(self.held), 3)
             self.held.pop(0).write(PLAIN)
             answered += 1
         for client in clients:
             self.answered(client, 200)
         self.nothing_left(lemmy)
+
+    def test_workersUnderLoad(self) -> None:
+        """With several workers, and more in both classes than there is room for, no backend ever has more at one time
+        than it takes, all of them are put to use, and each class has its share of them."""
+        rush = Rush(self, self.loop)
+        cluster = {"backends": [{"url": f"http://127.0.0.1:{each.port}", "capacity": 5} for each in rush.backends]}
+        settings = {**self.settings(5, BUCKETS, cluster=cluster), "workers": 2}
+        lemmy = Lemmy(self, configuration(cluster["backends"], **settings)).ready()
+        lemmy.manned(2)
+        self.until(lambda: rush.goes_on(lemmy.port, 3.5), seconds=30)
+        self.assertEqual([5] * 4, rush.most)
+        # By what they take there would be 100 answers in a second. Of the first one nothing is said.
+        served = {name: sum(at > 1 for at in times) for name, times in rush.answers.items()}
+        self.assertGreater(sum(served.values()), 125, served)
+        share = served[b"vip"] / sum(served.values())
+        self.assertTrue(0.13 < share < 0.27, served)
+        rush.close()
+        self.nothing_left(lemmy)
+
+
+class Rush:
+    """
+    Four backends that take a fifth of a second for a request, one more and the other less, and clients that come on
+    time whether there are answers or not: 125 a second for each of two classes.
+
+    @ivar most: how many requests each backend has had at one time, at the most.
+    @ivar answers: when they came, in seconds from the beginning, by classes.
+    """
+
+    def __init__(self, case: ScriptedCase, loop: Loop) -> None:
+        self._case = case
+        self._loop = loop
+        self._due: list[tuple[float, int, int, Side]] = []
+        self._busy = [0] * 4
+        self._clients: list[tuple[bytes, Client]] = []
+        self._begun = 0.0
+        self._asked = 0
+        self.most = [0] * 4
+        self.answers: dict[bytes, list[float]] = {b"vip": [], b"": []}
+        self.backends = [Backend(loop) for _ in range(4)]
+        for number, backend in enumerate(self.backends):
+            case.addCleanup(backend.close)
+            backend.script = partial(self._take, number)
+
+    def _take(self, number: int, side: Side, _request: Message) -> None:
+        self._busy[number] += 1
+        self.most[number] = max(self.most[number], self._busy[number])
+        seconds = 0.1 + 0.2 * (len(side.backend.requests) * 7 % 10) / 9
+        heappush(self._due, (time.monotonic() + seconds, len(side.backend.requests), number, side))
+
+    def goes_on(self, port: int, seconds: float) -> bool:
+        """What is due now; says whether the time is over."""
+        now = time.monotonic()
+        self._begun = self._begun or now
+        while self._due and self._due[0][0] <= now:
+            _, _, number, side = heappop(self._due)
+            self._busy[number] -= 1
+            side.write(PLAIN)
+        for name, client in self._clients:
+            if client.answers or client.ended:
+                self._case.assertEqual([200], [answer.status for answer in client.answers])
+                self.answers[name].append(now - self._begun)
+                client.close()
+        self._clients = [(name, client) for name, client in self._clients if not client.gone]
+        while self._asked < 250 * (now - self._begun):
+            name = b"vip" if self._asked % 2 else b""
+            client = Client(self._loop, port)
+            client.write(GET.replace(b"GET / ", b"GET /%b " % name))
+            self._clients.append((name, client))
+            self._asked += 1
+        return now - self._begun >= seconds
+
+    def close(self) -> None:
+        """All clients go, and the backends answer no more."""
+        for _, client in self._clients:
+            client.close()

@@ -265,6 +265,20 @@ class ChangeTests(HealthCase):
         self.assertEqual(2, lemmy.count("cluster c: backend one is down: it answered 500"))
         self.assertEqual(2, lemmy.stats()["clusters"]["c"]["backends"]["one"]["checks"]["down"])
 
+    def test_workersTellEachOther(self) -> None:
+        """What one worker has found out, another one looks at at once: also one that no request has failed for."""
+        check = {**CHECK, "mode": "lazy", "interval": 60, "fast_interval": 0.05}
+        settings = self.settings(health_check=check, retry={"attempts": 1})
+        lemmy = Lemmy(self, {**settings, "workers": 2}).ready()
+        lemmy.manned(2)
+        self.one.kill()
+        asked = 0
+        while lemmy.get()[0] == 200:
+            asked += 1
+            self.assertLess(asked, 20)
+        lemmy.wait(lambda: lemmy.count("cluster c: backend one is down: ") == 2, "both see it")
+        self.assertEqual({"refused": 1}, lemmy.stats()["clusters"]["c"]["backends"]["one"]["failures"])
+
     def test_realServer(self) -> None:
         """A real nginx is well on TCP and on a unix socket, and is not when it is gone."""
         nginx = Nginx(self)

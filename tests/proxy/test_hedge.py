@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.error import ConnectError
 from twisted.trial.unittest import SynchronousTestCase
 
+from lemmytx.balance.buckets import Share
 from lemmytx.balance.first import First
 from lemmytx.cluster.cluster import Rules
 from lemmytx.cluster.hedging import ENOUGH, Delay, HedgeRules
@@ -459,3 +460,108 @@ class HedgeTests(ProxyCase):
         first = self.network.ends[0]
         self.loop.wait(0.06)
         return client, first, self.accept()
+
+
+class TokenTests(HedgeTests):
+    """With buckets, a hedge has a token as well; what holds for hedges otherwise holds here too."""
+
+    #: Of ten tokens, C{vip} has two at the least and four at the most.
+    SHOP = QueueRules(buckets=(Share("vip", 0.2, 0.4), Share("main", 0.8, 1.0)), usual="vip")
+
+    def hedged(self, rules: Rules | None = None, **more: Any) -> None:
+        rules = rules or Rules(hedge=FIXED)
+        rules.queue = rules.queue or self.SHOP
+        super().hedged(rules, **{"capacity": 5, **more})
+
+    def end(self) -> None:
+        """All tokens are back."""
+        super().end()
+        if self.cluster.queue is not None:
+            self.assertEqual(self.cluster.queue.root.used, 0)
+
+    @property
+    def used(self) -> tuple[int, int]:
+        """Tokens that are out: of the bucket, and of all."""
+        queue = self.cluster.queue
+        assert queue is not None
+        return queue.buckets["vip"].used, queue.root.used
+
+    def test_token(self) -> None:
+        """It has one while it is under way, however it ends; the request has its own until its own end."""
+        for end in ("answers", "is answered", "fails", "answers badly", "takes over", "leaves"):
+            self.hedged(scheduler=First())
+            client, first, second = self.two()
+            self.assertEqual(self.used, (2, 2))
+            self.assertEqual([backend.active for backend in self.backends], [1, 1])
+            if end == "answers":
+                second.send(OK[:-2])
+                self.assertEqual(self.used, (1, 1))
+                second.send(OK[-2:])
+            elif end == "is answered":
+                first.send(OK[:-2])
+                self.assertEqual(self.used, (1, 1))
+                first.send(OK[-2:])
+            elif end in ("fails", "answers badly"):
+                second.send(b"no http at all\r\n\r\n" if end == "fails" else BUSY)
+                self.assertEqual(self.used, (1, 1))
+                first.send(OK)
+            elif end == "takes over":
+                first.close()
+                self.assertEqual(self.used, (1, 1))
+                second.send(OK)
+            else:
+                client.reset()
+            self.assertEqual(self.used, (0, 0), end)
+
+    def test_none(self) -> None:
+        """Without a token left for its bucket it is not sent, though a backend has room and others have tokens."""
+        self.hedged()
+        clients = [self.client() for _ in range(4)]
+        for client in clients:
+            client.send(GET)
+        ends = [self.accept() for _ in clients]
+        self.loop.wait(0.5)
+        self.assertEqual((self.used, self.cluster.hedges, self.network.dialled), ((4, 4), 0, []))
+        self.assertEqual(self.cluster.retries_refused, 0)
+        for end in ends:
+            end.send(OK)
+        self.assertEqual([client.take() for client in clients], [OK] * 4)
+
+    def test_wakes(self) -> None:
+        """The token that it gives back is for whoever waits."""
+        self.hedged()
+        client, first, second = self.two()
+        others = [self.client() for _ in range(3)]
+        for other in others:
+            other.send(GET)
+        queue = self.cluster.queue
+        assert queue is not None
+        self.assertEqual((self.used, queue.waiting), ((4, 4), 1))
+        first.send(OK)
+        self.loop.settle()
+        self.assertEqual((self.used, queue.waiting), ((3, 3), 0))
+        while self.network.dialled:
+            self.accept().send(OK)
+        if first.got.count(b"GET") == 2:
+            first.send(OK)
+        self.assertEqual([each.take() for each in (client, *others)], [OK] * 4)
+        self.assertEqual(second.fate, "reset")
+
+    def test_bucketsCome(self) -> None:
+        """A hedge of a request that began before there were buckets has a token, and gives it back; so the reverse."""
+        for before, after in ((None, self.SHOP), (self.SHOP, QueueRules())):
+            self.hedged(Rules(hedge=FIXED, queue=before or QueueRules()))
+            client = self.client()
+            client.send(GET)
+            first = self.accept()
+            rules = Rules(hedge=FIXED, queue=after)
+            self.cluster.configure(self.backends, self.cluster.scheduler, rules)
+            self.loop.wait(0.06)
+            second = self.accept()
+            queue = self.cluster.queue
+            assert queue is not None
+            self.assertEqual(queue.root.used, 1)
+            first.close()
+            second.send(OK)
+            self.assertEqual(client.take(), OK)
+            self.assertEqual(queue.root.used, 0)

@@ -75,7 +75,7 @@ class _Watched(Candidate):
 def _watched(name: str, weight: int = 1, capacity: int = 0) -> _Watched:
     made = object.__new__(_Watched)
     object.__setattr__(made, "name", name)
-    made.set(active=0, weight=weight, capacity=capacity, warmth=1.0)
+    made.set(active=0, weight=weight, capacity=capacity, warmth=1.0, elsewhere=0)
     return made
 
 
