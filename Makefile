@@ -27,7 +27,7 @@ INPUTS := pyproject.toml hatch_build.py $(wildcard lemmytx/*/*.pyx lemmytx/*/*.p
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench balance ha drills drilled autobahn h2spec programs docs lint types layers fragments wheel trial clean
+.PHONY: help run test bench balance table ha drills drilled autobahn h2spec programs docs lint types layers fragments wheel trial clean
 .DELETE_ON_ERROR:
 # What ruff has to say does not keep the tests from running: every check is made, and any that fails fails the whole.
 MAKEFLAGS += --keep-going
@@ -56,6 +56,10 @@ bench: $(VENV)/.bench
 
 balance: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.balance $(BALANCE)
+
+# 10,000 vhosts in a file and in Redis, and what Redis costs a request.
+table: $(VENV)/.bench
+	$(BIN)/python -m benchmarks.table $(TABLE)
 
 ha: $(VENV)/.run
 	$(BIN)/python -m benchmarks.ha

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from sys import intern
 
 import idna
 
@@ -157,7 +158,8 @@ def parse_url(value: object) -> Location:
     match = _URL.match(value)
     if match is None:
         raise ValueError(f"found {shown(value)}; write a URL with its scheme, as in 'http://10.0.0.1:8080'")
-    scheme, authority, rest = match["scheme"].lower(), match["authority"], match["rest"]
+    # There may be a hundred thousand of them, and of schemes but a few.
+    scheme, authority, rest = intern(match["scheme"].lower()), match["authority"], match["rest"]
     if "@" in authority:
         raise ValueError("a backend's URL has no user name and no password: requests are passed on as they came")
     if scheme in ON_SOCKETS:

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
 from lemmytx import __version__, config
+from lemmytx.addresses import parse_url
 from lemmytx.admin import terminal
 from lemmytx.admin.telling import lines
 from lemmytx.admin.tokens import hash_token, new_token
@@ -240,8 +241,18 @@ def want(remote: terminal.Remote, act: str, cluster: str, backend: str, reason: 
     Takes a backend out, or brings it back.
 
     @param act: C{enable}, C{drain} or C{disable}.
+    @param backend: its name; or its URL, by which it is called unless it has a name of its own.
     @raise terminal.CannotAsk: with what went wrong.
     """
+    if "://" in backend:
+        try:
+            backend = parse_url(backend).name
+        except ValueError as error:
+            raise terminal.CannotAsk(str(error)) from None
+    for what, name in (("cluster", cluster), ("backend", backend)):
+        # The way to it would be another one.
+        if not name or "/" in name:
+            raise terminal.CannotAsk(f"found {name!r}; write the name of the {what}, as in the statistics")
     path = f"/api/v1/clusters/{quote(cluster, safe='')}/backends/{quote(backend, safe='')}/{act}"
     state = remote.post(path, "state", {"reason": reason} if reason else None)
     print(f"backend {backend} of cluster {cluster} is {state}")

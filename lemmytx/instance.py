@@ -481,10 +481,15 @@ class Instance(Service):
 
 def _has_files(configuration: model.Configuration) -> bool:
     """Whether a reload has files to read again though the configuration is the same: certificates and authorities."""
-    return any(listener.tls is not None for listener in configuration.listeners) or any(
-        backend.location.protocol in ("https", "h2")
-        for cluster in configuration.clusters.values()
-        for backend in cluster.backends
+    ours = configuration.defaults.tls
+    return (
+        any(listener.tls is not None for listener in configuration.listeners)
+        or bool(ours.ca or ours.certificate)
+        or any(
+            backend.location.protocol in ("https", "h2")
+            for cluster in configuration.clusters.values()
+            for backend in cluster.backends
+        )
     )
 
 

@@ -52,6 +52,7 @@ from lemmytx.interfaces import (
     IStorePlugin,
 )
 from lemmytx.testing import check_scheduler
+from lemmytx.units import shown
 
 _Plugin = TypeVar("_Plugin", bound=Interface)
 
@@ -130,10 +131,14 @@ class _Options:
                     # By way of JSON because YAML, like JSON, has lists alone where a factory may want a tuple.
                     fitting[option] = self._types[option].validate_json(json.dumps(value))
                 except ValidationError as error:
-                    texts = dict.fromkeys(detail["msg"][:1].lower() + detail["msg"][1:] for detail in error.errors())
-                    problems.append(f"{option}: found {value!r}; {', or '.join(texts)}")
+                    texts = list(dict.fromkeys(_text(detail) for detail in error.errors()))
+                    # Ours say themselves what was found.
+                    found = "" if texts[0].startswith("found ") else f"found {shown(value)}; "
+                    problems.append(f"{option}: {found}{', or '.join(texts)}")
                 except (TypeError, ValueError):
-                    problems.append(f"{option}: found {value!r}; write text, a number, true, false, or a list of these")
+                    problems.append(
+                        f"{option}: found {shown(value)}; write text, a number, true, false, or a list of these"
+                    )
         if problems:
             raise ValueError("; ".join(problems))
         made = self.factory(**fitting, **(given or {}))
@@ -215,6 +220,13 @@ class Store(_Options):
         """See L{IStorePlugin.build}."""
         made: IBackendStore = self._build(options, {"place": place})
         return made
+
+
+def _text(detail: Any) -> str:
+    """A text for the user out of one of pydantic's errors."""
+    if detail["type"] == "value_error":
+        return str(detail["ctx"]["error"])
+    return str(detail["msg"][:1].lower() + detail["msg"][1:])
 
 
 def _nearest(name: object, names: Iterable[str]) -> str:

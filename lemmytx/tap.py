@@ -18,6 +18,7 @@ from lemmytx import assemble, checking, config, upgrade
 from lemmytx.instance import Instance, build
 from lemmytx.net.notify import Notifier
 from lemmytx.net.sockets import Sockets
+from lemmytx.net.steady import steady
 
 
 class Options(usage.Options):
@@ -39,6 +40,7 @@ def makeService(options: Options) -> Instance:
 
     @raise SystemExit: when the configuration is wrong or something that it asks for cannot be had; one line each.
     """
+    steady(reactor)
     inheritance = upgrade.Inheritance()
     notifier = Notifier()
     try:

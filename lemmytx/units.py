@@ -77,9 +77,19 @@ def resolve(text: str) -> object:
     return text
 
 
+# Up to the last @: a password may have one that ought to be written %40.
+_LOGIN = re.compile(r"//.*@", re.DOTALL)
+
+
+def without_login(text: str) -> str:
+    """A URL, or a text with one in it, without user and password."""
+    return _LOGIN.sub("//…@", text)
+
+
 def shown(value: object) -> str:
     """
-    A value for an error message: as the file would have it, on one line, cut at L{SHOWN} characters.
+    A value for an error message: as the file would have it, on one line, cut at L{SHOWN} characters, and a URL without
+    user and password.
 
     @param value: anything that YAML or JSON can hold.
     """
@@ -91,7 +101,7 @@ def shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
-    text = repr(str(value)) if isinstance(value, str) else repr(value)
+    text = repr(without_login(str(value))) if isinstance(value, str) else repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 

@@ -27,6 +27,7 @@ from zope.interface import implementer
 from lemmytx import __version__, commands
 from lemmytx.assemble import CannotStart
 from lemmytx.checks.sightings import Sighting
+from lemmytx.net.steady import steady
 from lemmytx.net.turns import Board, Turns
 from lemmytx.proxy.explain import MOST, BadQuestion
 from lemmytx.proxy.pieces import pieces
@@ -264,6 +265,7 @@ def main(reactor_name: str, number: int, version: str) -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    steady(reactor)
     worker = Worker(Serving(reactor, Turns(Board(fd=BOARD), number, reactor), BOARD, number), reactor)
     control = socket.socket(fileno=CONTROL)
     control.setblocking(False)

@@ -494,6 +494,28 @@ class AskingTests(TestCase):
 
         return ensureDeferred(run())
 
+    def test_url_of_a_backend(self) -> Deferred[None]:
+        """A backend's URL means the name that it has by that; what can be no name is not asked for."""
+
+        async def run() -> None:
+            self.instance.outcome = State("drain")
+            self.assertEqual(
+                (0, "backend 10.0.0.1:80 of cluster web is drain\n", ""),
+                await deferToThread(lemmy, "drain", "web", "http://10.0.0.1", "--admin", self.url),
+            )
+            self.assertEqual(["web/10.0.0.1:80: drain ''"], self.instance.asked)
+            for cluster, backend, said in (
+                ("web", "10.0.0.1/", "found '10.0.0.1/'; write the name of the backend, as in the statistics"),
+                ("", "a", "found ''; write the name of the cluster, as in the statistics"),
+                ("web", "ftp://a", "found 'ftp://a'; the scheme is one of"),
+            ):
+                code, out, err = await deferToThread(lemmy, "drain", cluster, backend, "--admin", self.url)
+                self.assertEqual((1, ""), (code, out))
+                self.assertIn(said, err)
+            self.assertEqual(1, len(self.instance.asked))
+
+        return ensureDeferred(run())
+
     def test_refused(self) -> Deferred[None]:
         """Every reason is a line on standard error, and the exit code is 1."""
 

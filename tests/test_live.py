@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable
+from types import FrameType
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,8 +28,11 @@ from lemmytx.live.telling import Summary, Telling
 from lemmytx.message import RequestHead
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
+from lemmytx.proxy import snapshot as snapshots
 from lemmytx.proxy.figures import Figures
+from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
+from lemmytx.proxy.statistics import Recent
 from lemmytx.states import States
 from lemmytx.table import Entry, Member, State, Table
 from tests.proxy.test_router import request
@@ -261,6 +266,27 @@ class ServingTests(LiveCase):
         self.assertEqual(["disabled", "ready"], [backend.state for backend in cluster.backends])
         self.assertEqual(1, len(cluster.candidates))
 
+    def test_calls(self) -> None:
+        """To find a vhost of the store costs no more calls than to find one of the file."""
+        self.serve(table(entry("a", "10.0.0.1")))
+        self.cluster("a")
+        assert self.resource is not None
+        find, counts = self.resource.router.find, []
+        for wanted in (self.head("file.example"), self.head("a")):
+            count = 0
+
+            def profile(frame: FrameType, event: str, argument: object) -> None:
+                nonlocal count
+                count += event == "call"
+
+            sys.setprofile(profile)
+            try:
+                find(wanted, "192.0.2.1")
+            finally:
+                sys.setprofile(None)
+            counts.append(count)
+        self.assertEqual([1, 1], counts)
+
     def test_ejected(self) -> None:
         """Failures that put a backend out are told."""
         self.serve(table(entry("a", "10.0.0.1", "10.0.0.2", max_fails=1)))
@@ -350,6 +376,12 @@ class SettingsTests(LiveCase):
         self.assertEqual(3, len(self.said), self.said)
         facts = self.live.facts()
         self.assertEqual((2, 5, 3, 2), tuple(facts[name] for name in ("vhosts", "backends", "faults", "built")))
+
+    def test_unfit_check(self) -> None:
+        """Members that cannot be checked as the settings say are left out."""
+        self.serve(table(entry("a", "10.0.0.1", "h2c://10.0.0.2", health_check={"type": "grpc"})))
+        self.assertEqual(["h2c://10.0.0.2:80"], self.urls("a"))
+        self.assertEqual(["10.0.0.1"], [fault.member for fault in self.live.faults()])
 
     def test_failover(self) -> None:
         """Clusters of the file may stand in."""
@@ -485,6 +517,25 @@ class CheckTests(LiveCase):
         self.rounds.look("a", "10.0.0.1:80", True)
         self.rounds.look("a", "10.0.0.2:80", True)
         self.assertEqual([True], looked)
+
+
+class ShownTests(LiveCase):
+    """In the statistics."""
+
+    def test_bounded(self) -> None:
+        """So many are shown one by one; the others are one sum, so that nothing is missing in the whole."""
+        self.serve(table(*(entry(host, "10.0.0.1") for host in "abc")))
+        assert self.resource is not None
+        for host in "abc":
+            self.cluster(host)
+            self.live.built[host].vhost.traffic.ended(200, 0.1, 0, 0)
+        self.patch(snapshots, "MOST_STORED", 1)
+        recent = Recent(list, self.clock)
+        taken = self.done(snapshots.take(self.resource, Connections(10), recent, self.clock))
+        self.assertEqual(
+            {"file.example": 0, "a": 1, "*others": 2}, {n: f.traffic.count for n, f in taken.vhosts.items()}
+        )
+        self.assertEqual({"web", "a"}, taken.clusters.keys())
 
 
 class TellingTests(LiveCase):

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import Attribute, Interface, implementer
@@ -28,6 +28,7 @@ from lemmytx.plugin import (
     find_schedulers,
 )
 from lemmytx.testing import Candidate, Request, check_scheduler
+from lemmytx.units import duration
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "writing-a-plugin.md"
 
@@ -334,12 +335,29 @@ class OptionTests(SynchronousTestCase):
 
     def test_wrongTypes(self) -> None:
         """A value of another type is refused with what was found, and nothing is converted."""
-        for value in ("3", True, 2.5, None, [1]):
-            self.assertEqual(self.fault(number=value), f"number: found {value!r}; input should be a valid integer")
+        for value, said in (("3", "'3'"), (True, "true"), (2.5, "2.5"), (None, "nothing"), ([1], "a list")):
+            self.assertEqual(self.fault(number=value), f"number: found {said}; input should be a valid integer")
         self.assertIn("key: found 5; ", str(self.fault(key=5)))
-        self.assertIn("names: found ['a', 1]; ", str(self.fault(names=["a", 1])))
+        self.assertIn("names: found a list; ", str(self.fault(names=["a", 1])))
         self.assertEqual(self.fault(mode="medium"), "mode: found 'medium'; input should be 'slow' or 'fast'")
         self.assertIn("write text", str(self.fault(number={1})))
+
+    def test_ourUnits(self) -> None:
+        """Durations and the like say themselves what was found, once."""
+
+        def build(pause: Annotated[float, duration(1, 60)] = 2.0) -> First:
+            return First()
+
+        self.assertEqual(
+            fault({"slow": Scheduler("slow", build)}, "slow", pause=0), "pause: found 0; write from 1 to 60 seconds"
+        )
+
+    def test_secrets(self) -> None:
+        """What stands before the host in a URL is not repeated, and lists and mappings are not at all."""
+        for value in ("redis://ops:Pa55@h", "redis://:Pa@55/w@h/0", ["redis://ops:Pa55@h"], {"Pa55": "Pa55"}):
+            said = str(self.fault(number=value))
+            self.assertIn("input should be a valid integer", said)
+            self.assertNotIn("55", said)
 
     def test_unknown(self) -> None:
         """An unknown option is refused with the nearest name, or with those there are."""

@@ -100,6 +100,8 @@ class Breaker:
         if rules.window != self.rules.window:
             self._parts.clear()
         self.rules = rules
+        if self.state == HALF_OPEN and self._good >= rules.half_open:
+            self._become(CLOSED, "requests are answered again")  # no other trial would come that could say so
 
     def enter(self, now: float) -> int:
         """

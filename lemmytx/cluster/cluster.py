@@ -28,7 +28,7 @@ from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.breaker import CLOSED, OPEN, Breaker, BreakerRules
 from lemmytx.cluster.explain import Explanation, explain
 from lemmytx.cluster.followed import FEW, Followed
-from lemmytx.cluster.health import printable
+from lemmytx.cluster.health import printable, shown
 from lemmytx.cluster.hedging import Delay, HedgeRules
 from lemmytx.cluster.passive import most_ejected
 from lemmytx.cluster.queue import Queue, QueueRules
@@ -261,7 +261,7 @@ class Cluster:
         try:
             self.scheduler.update(self.backends)
         except BaseException as error:  # a plugin's, in the middle of a change that must come to its end
-            self._told(f"raised {error!r} when told of the members")
+            self._told(f"raised {shown(error)} when told of the members")
         if self._followed is not None:
             self._followed.begin(self.backends)
 
@@ -358,11 +358,11 @@ class Cluster:
             return candidates[0] if candidates else None
         try:
             backend = self.scheduler.choose(candidates, exchange)
+            if isinstance(backend, Backend) and backend in (self._known if candidates is self._open else candidates):
+                return backend
         except BaseException as error:  # a plugin's sys.exit() must not end the proxy, and signals do not raise here
-            return self._in_turn(candidates, f"raised {error!r}")
-        if isinstance(backend, Backend) and backend in (self._known if candidates is self._open else candidates):
-            return backend
-        return self._in_turn(candidates, f"returned {backend!r}, which was not offered")
+            return self._in_turn(candidates, f"raised {shown(error)}")
+        return self._in_turn(candidates, f"returned {shown(backend)}, which was not offered")
 
     def _look(self) -> tuple[Backend, ...]:
         """Who can take a request that has been nowhere yet."""
@@ -391,12 +391,12 @@ class Cluster:
                 return None
         try:
             backend = followed.choose(exchange, tried, others)
+            if isinstance(backend, Backend) and backend in (others or followed.open) and backend not in tried:
+                followed.picked(backend)
+                return backend
         except BaseException as error:  # as above
-            return self._in_turn(others or self._offered(tried), f"raised {error!r}")
-        if isinstance(backend, Backend) and backend in (others or followed.open) and backend not in tried:
-            followed.picked(backend)
-            return backend
-        return self._in_turn(others or self._offered(tried), f"returned {backend!r}, which was not offered")
+            return self._in_turn(others or self._offered(tried), f"raised {shown(error)}")
+        return self._in_turn(others or self._offered(tried), f"returned {shown(backend)}, which was not offered")
 
     def explain(self, request: Any) -> Explanation:
         """
@@ -455,6 +455,7 @@ class Cluster:
         """The scheduler failed this request: plain round robin serves it."""
         self._failed(what)
         self._turn += 1
+        candidates = tuple(b for b in candidates if b.weight) or candidates  # weight 0: only when no other can
         return candidates[self._turn % len(candidates)]
 
     def _failed(self, what: str) -> None:
@@ -467,7 +468,7 @@ class Cluster:
         try:
             scheduler.answered(backend, seconds, head, now)
         except BaseException as error:  # a plugin's, and the answer is good
-            self._failed(f"raised {error!r} when told of an answer")
+            self._failed(f"raised {shown(error)} when told of an answer")
 
     def _told(self, what: str) -> None:
         if not self._warned:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 
 from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.health import shown
 from lemmytx.interfaces import IFollowingScheduler, IRequest
 
 #: A cluster of more members than this is followed. Below, looking at each one is as cheap and has less to go wrong.
@@ -92,7 +93,7 @@ class Followed:
             try:
                 self._scheduler.moved(backend)
             except BaseException as error:  # a plugin's, in the middle of an exchange that can do without it
-                self._told(f"raised {error!r} when told that a request began or ended")
+                self._told(f"raised {shown(error)} when told that a request began or ended")
 
     def _left(self, backend: Backend) -> None:
         """C{active} has changed, which matters only for trials."""
@@ -119,13 +120,13 @@ class Followed:
         try:
             self._scheduler.admit(backend)
         except BaseException as error:  # as above
-            self._told(f"raised {error!r} when it was to admit {backend.name}")
+            self._told(f"raised {shown(error)} when it was to admit {backend.name}")
 
     def _withdraw(self, backend: Backend) -> None:
         try:
             self._scheduler.withdraw(backend)
         except BaseException as error:  # as above
-            self._told(f"raised {error!r} when it was to withdraw {backend.name}")
+            self._told(f"raised {shown(error)} when it was to withdraw {backend.name}")
 
     def can_take(self, tried: tuple[Backend, ...]) -> bool:
         """Whether anybody is open beside these."""

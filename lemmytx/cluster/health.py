@@ -33,6 +33,14 @@ def printable(text: str) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
+def shown(found: object) -> str:
+    """What a plugin has raised or returned, fit for a log."""
+    try:
+        return printable(repr(found))
+    except BaseException:  # even this is the plugin's
+        return f"a {type(found).__name__} that cannot be shown"
+
+
 class Health:
     """
     The state machine.

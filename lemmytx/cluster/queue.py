@@ -11,8 +11,9 @@ since nobody may overtake those. Who waits is served in another turn of the reac
 once wake it once. Until then whoever comes gets in line, so the room goes to the one whose turn it is.
 
 A retry whose other backends are full waits too (L{Queue.wait_again}), but out of line and ahead of it: it has had its
-turn, keeps its token, and must not stand in the way of others, who may have room where it has been already. The budget
-of retries bounds how many these are.
+turn, and must not stand in the way of others, who may have room where it has been already. It keeps its token, which no
+other class can take from it then; so where all tokens are out, that much of the capacity lies idle. The budget of
+retries bounds how many these are.
 
 What can make room, and so wakes it: a backend is done with an exchange (C{Backend.freed}, set while somebody waits), a
 token is given back, the state or the room of a backend is another (C{Cluster.changed}), or the time is over for which
@@ -107,8 +108,8 @@ class Queue:
     """
 
     __slots__ = (
-        "_again", "_alarm", "_cluster", "_dissolved", "_lines", "_listening", "_serving", "_stirred", "_ticker", "_usual",
-        "counted", "root", "rules", "traffics", "waiting",
+        "_again", "_alarm", "_cluster", "_dissolved", "_lines", "_listening", "_serving", "_stirred", "_ticker",
+        "_usual", "counted", "root", "rules", "traffics", "waiting",
     )  # fmt: skip
 
     def __init__(self, cluster: Cluster, rules: QueueRules) -> None:

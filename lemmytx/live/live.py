@@ -25,7 +25,7 @@ from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.live.addresses import Addresses
-from lemmytx.live.mold import Built, Parts, is_address
+from lemmytx.live.mold import Built, Parts
 from lemmytx.live.slices import Slices
 from lemmytx.live.view import Difference, View, compare
 from lemmytx.patterns import EVERYTHING
@@ -119,16 +119,19 @@ class Live:
                 mold.reload()
         self._put(difference)
 
-    async def take(self, table: Table) -> None:
-        """Serve another table. To be called when the one before is served."""
-        resource = self._resource
-        while resource is not None and not self._stopped:
+    async def take(self, table: Table, wanted: Callable[[], bool] = lambda: True) -> None:
+        """
+        Serve another table. To be called when the one before is served.
+
+        @param wanted: whether that still is the one.
+        """
+        while self._resource is not None and not self._stopped and wanted():
             before = self.view
             assert before is not None
             if before.table is table:
                 break
             difference = await compare(before, before.parts, before.named, table, Slices(self._reactor))
-            if before is self.view and not self._stopped:
+            if before is self.view and not self._stopped and wanted():
                 self._put(difference)
                 break
             # There was a reload in between: what was found out does not hold any more.
@@ -204,7 +207,7 @@ class Live:
         present.entry, present.mold, present.backends = entry, mold, change.backends
         self._tell_twice(name, change.faults)
         for backend in change.added:
-            if backend.location.host and not is_address(backend.location.host):
+            if not backend.located:
                 self._addresses.follow(backend)
         self._left(change.removed)
         if checked:

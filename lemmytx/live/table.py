@@ -124,8 +124,13 @@ class LiveTable:
 
     async def _take(self, table: Table) -> None:
         """The store has answered, maybe with another table."""
-        await self.live.take(table)
-        if self._resource is not None:
+
+        def wanted() -> bool:
+            # A reload may have another store by now.
+            return self.desk.table is table
+
+        await self.live.take(table, wanted)
+        if self._resource is not None and wanted():
             self._states.apply(table, self._resource.clusters)
 
     # What others see

@@ -154,7 +154,7 @@ def _unfit(entry: Entry, mold: Mold) -> list[Fault]:
     """Members that are right and do not go with the settings. That plain HTTP does not is rare."""
     found = []
     for member in entry.members:
-        if mold.settings.buckets or "://" in member.text:
+        if mold.choosy or "://" in member.text:
             why = mold.refuse(member, parse_member(member.text))
             if why:
                 found.append(Fault(entry.name, member.text, why))

@@ -144,7 +144,7 @@ class Attempts:
             self._waits()
 
     def _waits(self) -> None:
-        """It has a place in the queue. While what has to be held is little its client is listened to, if to see it go."""
+        """It has a place in the queue. While what has to be held is little its client is listened to: it may leave."""
         if self._body is not None and not self._body_ended:
             if self._body.full:
                 self.downstream.pause()

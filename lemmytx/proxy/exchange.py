@@ -11,7 +11,7 @@ Who ends it::
     response whole                          -                             ok; upstream back to the pool
     backend cannot be reached               another backend, or 502/504   -
     reused connection dies unanswered       the same once more (*), 502   client cut
-    fresh connection dies unanswered        502                           client cut
+    fresh connection dies unanswered        502, or another backend (*)   client cut
     malformed response                      502                           client cut
     backend silent for `try_timeout`        another backend, if any       -
     backend silent for `read`               504                           client cut

@@ -43,7 +43,8 @@ def sign(secret: bytes, cluster: str, backend: str) -> str:
     The name with which anybody is let in: C{NAME.PROOF}. The proof is what C{openssl dgst -sha256 -hmac SECRET} prints
     for C{CLUSTER/NAME}.
     """
-    return f"{backend}.{hmac.new(secret, f'{cluster}/{backend}'.encode(), 'sha256').hexdigest()}"
+    told = f"{cluster}/{backend}".encode("utf-8", "surrogateescape")  # strangers' names may be no text at all
+    return f"{backend}.{hmac.new(secret, told, 'sha256').hexdigest()}"
 
 
 class Pin:

@@ -118,8 +118,8 @@ class Retry:
     ) -> Backend | Pause | Queue | None:
         """
         Another backend than those that the exchange has tried, the last of which gave an answer that is worth another
-        attempt, or none at all, or none in time. Parameters and result as for L{elsewhere}; with L{None} the answer stands, or is
-        waited for.
+        attempt, or none at all, or none in time. Parameters and result as for L{elsewhere}; with L{None} the answer
+        stands, or is waited for.
 
         @param rest: for how many seconds that backend wants not to be asked again.
         """

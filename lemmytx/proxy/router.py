@@ -376,7 +376,11 @@ class Router:
         """
         vhost = self._hosts.get(head.host)
         if vhost is None:
-            vhost = self._fallback(head.host) if self._wildcards or self.stored is not None else self._default
+            stored = self.stored
+            if stored is not None and stored.names:
+                vhost = stored.names.get(head.host) or self._fallback(head.host)
+            else:
+                vhost = self._fallback(head.host) if self._wildcards else self._default
             if vhost is None:
                 return self.nothing
         return vhost.always or vhost.choose(head, client)
@@ -396,8 +400,7 @@ class Router:
         stored = self.stored
         if stored is not None:
             vhost: Vhost | None = stored.find(host)
-            # A star in a Host field is nobody's name.
-            if vhost is not None and not host.startswith(b"*"):
+            if vhost is not None:
                 return vhost
             if not stored.wild:
                 stored = None
@@ -421,7 +424,7 @@ class Router:
         """
         host = head.host.decode("latin-1")
         vhost = self._hosts.get(head.host)
-        if vhost is None and self.stored is not None and not head.host.startswith(b"*"):
+        if vhost is None and self.stored is not None:
             vhost = self.stored.find(head.host)
         steps = [f"a vhost names the host {host!r}" if vhost else f"no vhost names the host {host!r}"]
         if vhost is None:

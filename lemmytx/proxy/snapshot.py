@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -34,6 +34,12 @@ __all__ = [
 
 #: Vhosts or backends per slice.
 SLICE = 50
+
+#: So many vhosts of the store are shown one by one, with their clusters; what more there are in use is one sum.
+MOST_STORED = 1000
+
+#: The name of that. No vhost can be called so.
+OTHERS = "*others"
 
 
 class Slices:
@@ -95,20 +101,28 @@ async def take(
     slices = Slices(clock)
     snapshot = Snapshot(os.getpid())
     second, seconds = recent.second, resource.ticker.seconds
+    stored = {} if resource.stored is None else resource.stored.vhosts
+    unnamed = set(islice(stored, MOST_STORED, None))
     for vhost in resource.vhosts:
         if slices.full():
             await slices.turn()
-        snapshot.vhosts[vhost.name] = figures_of(recent, vhost.name, vhost.traffic, seconds())
+        figures = figures_of(recent, vhost.name, vhost.traffic, seconds())
+        if vhost.name not in unnamed:
+            snapshot.vhosts[vhost.name] = figures
+        elif figures.traffic.count:
+            snapshot.vhosts.setdefault(OTHERS, Figures()).add(figures)
     snapshot.unrouted = figures_of(recent, UNROUTED, resource.unrouted, seconds())
     if removed is not None:
         snapshot.removed.add(removed)
     for cluster in list(resource.clusters.values()):
-        figures = ClusterFigures.of(cluster, second, seconds())
+        if cluster.name in unnamed:
+            continue
+        found = ClusterFigures.of(cluster, second, seconds())
         for backend in cluster.backends:
             if slices.full():
                 await slices.turn()
-            figures.backends[backend.name] = BackendFigures.of(backend, second, seconds())
-        snapshot.clusters[cluster.name] = figures
+            found.backends[backend.name] = BackendFigures.of(backend, second, seconds())
+        snapshot.clusters[cluster.name] = found
     for endpoint, reasons in (refusals or {}).items():
         snapshot.refusals[endpoint] = dict(reasons)
     for certificate in certificates:

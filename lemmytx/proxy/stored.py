@@ -17,23 +17,24 @@ class Stored:
     """
     The vhosts of the store.
 
+    @ivar names: all, in the form in which hosts are compared, with their vhosts; L{None}: it sleeps.
     @ivar vhosts: those that have been built, by name: each a L{lemmytx.proxy.router.Vhost}; C{clusters}: theirs.
     """
 
-    __slots__ = ("_names", "_wake", "_wild", "clusters", "vhosts")
+    __slots__ = ("_wake", "_wild", "clusters", "names", "vhosts")
 
     def __init__(self, wake: Callable[[str], Any]) -> None:
         """
         @param wake: builds the vhost of a name, or brings it up to date; L{None}: it cannot be had after all.
         """
         self._wake = wake
-        self._names: dict[bytes, Any] = {}
+        self.names: dict[bytes, Any] = {}
         self._wild = 0
         self.vhosts: dict[str, Any] = {}
         self.clusters: dict[str, Any] = {}
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.names)
 
     @property
     def wild(self) -> bool:
@@ -48,13 +49,13 @@ class Stored:
         @return: the vhost with that very name; L{None}: there is none.
         """
         try:
-            vhost = self._names[host]
+            vhost = self.names[host]
         except KeyError:
             return None
         if vhost is None:
             vhost = self._wake(host.decode("ascii"))
             if vhost is not None:
-                self._names[host] = vhost
+                self.names[host] = vhost
         return vhost
 
     def change(self, asleep: Collection[bytes], gone: Iterable[bytes]) -> None:
@@ -64,7 +65,7 @@ class Stored:
         @param asleep: these names are there, and are to be built when they are asked for; those that are known, anew.
         @param gone: these are not.
         """
-        names = self._names
+        names = self.names
         for name in gone:
             if name in names:
                 del names[name]
@@ -74,7 +75,7 @@ class Stored:
 
     def sleeps(self, name: bytes) -> bool:
         """Whether it is there and not built, or not up to date."""
-        return name in self._names and self._names[name] is None
+        return name in self.names and self.names[name] is None
 
     def __repr__(self) -> str:
-        return f"<Stored {len(self._names)} names, {len(self.vhosts)} built>"
+        return f"<Stored {len(self.names)} names, {len(self.vhosts)} built>"

@@ -12,7 +12,7 @@ from typing import TypeVar
 from lemmytx.addresses import parse_host, parse_url
 from lemmytx.names import NAME
 from lemmytx.table import Entry, Fault, Member, State, Table
-from lemmytx.units import shown
+from lemmytx.units import shown, without_login
 
 # Nine out of ten: host and port, in their one form. It saves 5 µs each, half a second of a table of 100,000.
 _PLAIN = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*:(?:[1-9][0-9]{0,3}|[1-5][0-9]{4})\Z")
@@ -26,6 +26,9 @@ STATES = ("ready", "drain", "disabled")
 #: As in the configuration.
 MOST_WEIGHT = 1000
 MOST_CAPACITY = 1_000_000
+
+#: Longest name of a vhost or a member in a L{Fault}. In a store there may be anything, and what is wrong is logged.
+LONGEST = 200
 
 
 def url_of(text: str) -> str:
@@ -151,11 +154,22 @@ def again(
     @param faults: in any order.
     @return: C{known} itself, when nothing has changed.
     """
-    found = tuple(sorted(faults))
+    found = tuple(sorted(map(_fit_to_show, faults)))
     same_vhosts, same_states = _again(known.vhosts, vhosts), _again(known.states, states)
     if same_vhosts is known.vhosts and same_states is known.states and found == known.faults:
         return known
     return Table(same_vhosts, same_states, found)
+
+
+def _fit_to_show(fault: Fault) -> Fault:
+    vhost, member, why = fault
+    if max(len(vhost), len(member)) <= LONGEST and "@" not in member:
+        return fault
+    return Fault(_short(vhost), _short(without_login(member)), why)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _again(before: Mapping[_Key, _Value], now: Mapping[_Key, _Value]) -> Mapping[_Key, _Value]:

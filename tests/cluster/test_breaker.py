@@ -163,6 +163,14 @@ class BreakerTests(SynchronousTestCase):
         self.assertTrue(self.request(6.0))
         self.assertEqual(self.breaker.state, "closed")
 
+    def test_fewerTrials(self) -> None:
+        """When as many trials have gone well as are wanted from now on, it closes: there will be no other one."""
+        self.open()
+        self.assertTrue(self.request(6.0))
+        self.breaker.configure(RULES._replace(half_open=1))
+        self.assertEqual(self.breaker.state, "closed")
+        self.assertTrue(self.request(6.0))
+
 
 class Model:
     """The same, the slow way: every request is kept."""

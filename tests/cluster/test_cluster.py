@@ -11,6 +11,7 @@ from lemmytx.addresses import parse_url
 from lemmytx.balance.round_robin import RoundRobin
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.followed import FEW
 from lemmytx.cluster.passive import Passive
 from tests.proxy.rig import GET, OK, ProxyCase, split
 
@@ -200,6 +201,33 @@ class SchedulerTests(ClusterCase):
         self.assertEqual(len(set(self.chosen(cluster, 3).split())), 3)
         self.assertNotEqual(self.chosen(cluster), "-")
         self.assertEqual((cluster.scheduler_failures, len(self.events)), (4, 1))
+
+    def test_unspeakable(self) -> None:
+        """What it raises or returns may be such that it cannot even be told; nor does a backend of weight 0 pay for it,
+        among few or many."""
+
+        class Unspeakable(Exception):
+            def __repr__(self) -> str:
+                raise SystemExit("no")
+
+            @property
+            def __class__(self) -> Any:
+                raise RuntimeError("neither")
+
+        class Rubbish(RoundRobin):
+            def choose(self, candidates: tuple[Any, ...], request: object) -> Any:
+                return Unspeakable()
+
+            def pick(self, request: object) -> Any:
+                raise Unspeakable
+
+        for roles in ("aaa", "a" * (FEW + 1)):
+            cluster = self.cluster(roles, scheduler=Rubbish())
+            for backend in cluster.backends[2:]:
+                backend.weight = 0
+            self.assertEqual({"a0", "a1"}, set(self.chosen(cluster, 6).split()))
+            self.assertEqual((cluster.scheduler_failures, len(self.events)), (6, 1))
+            self.assertTrue(self.events.pop()["what"].startswith("raised "))
 
     def test_membership(self) -> None:
         """It hears of all backends before the first choice."""

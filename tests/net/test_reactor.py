@@ -197,6 +197,32 @@ class ReactorTests(SynchronousTestCase):
                 process.kill()
                 process.wait()
 
+    def test_timeOfDay(self) -> None:
+        """Set back by an hour, the time of day holds no timed call up: neither here nor, once told so, on Twisted's own
+        reactor; which is left alone when it has something to call already."""
+        for install in ("from lemmytx.net.reactor import install; install()", ""):
+            out = self.run_script(
+                f"""
+                import time
+                real, shift = time.time, []
+                time.time = lambda: real() - 3600 * len(shift)
+                {install}
+                from twisted.internet import reactor
+                from lemmytx.net.steady import steady
+                if {not install}:
+                    call = reactor.callLater(1, print)
+                    assert not steady(reactor) and reactor.seconds() - time.time() < 1
+                    call.cancel()
+                assert steady(reactor) and steady(reactor)
+                reactor.callLater(0.01, shift.append, 1)
+                reactor.callLater(0.02, reactor.callLater, 0.01, reactor.stop)
+                reactor.run()
+                print(len(shift))
+                """,
+                begin="",
+            )
+            self.assertEqual(out, "1")
+
     def test_plugin(self) -> None:
         """`--reactor=lemmy` finds it."""
         out = self.run_script(

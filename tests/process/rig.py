@@ -215,7 +215,9 @@ class Lemmy(Process):
         words = [*before, script(command[0]), *command[1:], "--config", self.config, *options]
         # By this its workers are found, and what an upgrade puts in its place.
         self._mark = f"LEMMYTX_TEST={where}"
-        super().__init__(case, words, where, {"LEMMYTX_TEST": where, **(environment or {})})
+        # And nothing is left in the home of whoever runs the tests.
+        own = {"LEMMYTX_TEST": where, "XDG_STATE_HOME": where}
+        super().__init__(case, words, where, {**own, **(environment or {})})
 
     def write(self, settings: Mapping[str, Any] | str) -> None:
         """Writes the configuration, for a start or a reload: what is in it, or its text."""

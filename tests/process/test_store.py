@@ -28,7 +28,7 @@ class StoreCase(ScriptedCase):
     def brings(self, store: dict[str, Any], **more: Any) -> Lemmy:
         """A proxy with that store."""
         settings = configuration([]) | EMPTY | {"store": store} | more
-        return Lemmy(self, settings, where=self.where, environment={"XDG_STATE_HOME": self.where}).ready()
+        return Lemmy(self, settings, where=self.where).ready()
 
     def serves(self, lemmy: Lemmy, host: str = "a.example", status: int = 200) -> None:
         """Waits until that host is served; or until it is not."""
@@ -101,6 +101,7 @@ class RedisTests(StoreCase):
         self.serves(lemmy)
         self.hold()
         client = self.client(lemmy, GET)
+        self.until(lambda: len(self.held) == 1, "the request")
         score = ("ZSCORE", "lemmy:backends:a.example", self.member)
         self.until(lambda: float(self.server.ask(*score)) == 1, "its score")
         self.held[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")

@@ -290,16 +290,18 @@ class Dialled:
 
     def fail(self, why: Exception | None = None) -> None:
         """It does not."""
-        if self.over:
-            return
-        self.over = True
-        self._network.dialled.remove(self)
-        self._factory.clientConnectionFailed(self, Failure(why or error.ConnectionRefusedError()))
+        self._end(why or error.ConnectionRefusedError())
         self._network.loop.settle()
 
+    def _end(self, why: Exception) -> None:
+        if not self.over:
+            self.over = True
+            self._network.dialled.remove(self)
+            self._factory.clientConnectionFailed(self, Failure(why))
+
     def disconnect(self) -> None:
-        """Twisted: not wanted any more."""
-        self.fail(error.UserError())
+        """Twisted: not wanted any more. What else is due must not happen before this returns, as with a reactor."""
+        self._end(error.UserError())
 
 
 class Network:

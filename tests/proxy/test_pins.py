@@ -139,6 +139,15 @@ class NameTests(PinCase):
         self.assertEqual(sign(SECRET, "web", "web1"), "web1." + done.stdout.decode().split()[-1])
         self.assertEqual(hmac.digest(SECRET, b"web/web1", "sha256").hex(), done.stdout.decode().split()[-1])
 
+    def test_noText(self) -> None:
+        """What stands in a query may be no text when it is decoded; from strangers and others."""
+        for networks, status in (((), 200), (NEAR, 400)):
+            self.pin(Pin("query", "b", networks, SECRET))
+            client = self.send(target=b"/?b=%ff.%80")
+            if status == 200:
+                self.accept().send(OK)
+            self.assertEqual(status, self.refused(client)[0])
+
     @settings(max_examples=60, deadline=None, derandomize=True)
     @given(st.binary(min_size=1, max_size=40).filter(lambda raw: not set(raw) & set(b"\r\n\0") and raw.strip() != b""))
     def test_anything(self, value: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -13,9 +14,18 @@ from lemmytx.balance.first import First
 from lemmytx.cluster.cluster import Rules
 from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.model import ClusterRules
+from tests.proxy import rig
 from tests.proxy.rig import GET, OK, End, ProxyCase, post
 
 BUSY = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+
+
+class Broken(rig.Wire):
+    """A transport whose connection has been reset before anything was sent on it."""
+
+    @staticmethod
+    def _send(_socket: Any, _data: bytes) -> int:
+        raise BrokenPipeError(errno.EPIPE, "gone")
 
 
 class ResetTests(ProxyCase):
@@ -83,6 +93,16 @@ class ResetTests(ProxyCase):
             for backend in self.backends:
                 backend.close_idle()
             self.loop.settle()
+
+    def test_nothingSent(self) -> None:
+        """Any method, where the connection is known to have taken nothing of the request."""
+        client = self.asks(post(2) + b"hi")
+        patch = self.patch(rig, "Wire", Broken)
+        for _ in range(2):
+            self.next(1).reset()
+        patch.restore()
+        self.next(2).send(OK)
+        self.assertEqual(client.take(), OK)
 
     def test_begun(self) -> None:
         """Not when anything of a response has come, if only an interim one, or a part of its head."""

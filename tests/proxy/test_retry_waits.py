@@ -34,10 +34,12 @@ class TwoClustersCase(ProxyCase):
         self.clusters = []
         super().setUp()
 
-    def rules(self, backends: int = 2, capacity: int = 1, queue: QueueRules | None = None, **rules: Any) -> None:
+    def rules(
+        self, backends: int = 2, capacity: int = 1, queue: QueueRules | None = None, max_fails: int = 3, **rules: Any
+    ) -> None:
         """Compose a proxy with these rules, and without another cluster."""
-        rules = {"replay": 1000, "max_ejected": 1.0, **rules}
-        self.compose(backends, Rules(queue=queue or QueueRules(), **rules), scheduler=First(), capacity=capacity)
+        known = Rules(**{"replay": 1000, "max_ejected": 1.0, "queue": queue or QueueRules(), **rules})
+        self.compose(backends, known, scheduler=First(), capacity=capacity, max_fails=max_fails)
         self.clusters = [self.cluster]
 
     def another(self, queue: QueueRules | None = None, capacity: int = 1, **rules: Any) -> Cluster:
@@ -447,6 +449,17 @@ class MovedTests(TwoClustersCase):
             self.assertEqual(each.take(), OK)
 
 
+_which = st.integers(0, 4)
+
+#: More of what fills and empties backends and queues.
+_steps = st.one_of(
+    test_any_order._steps,
+    st.tuples(st.just("ask"), _which, st.just(GET)),
+    st.tuples(st.just("answer"), _which, st.just(OK)),
+    st.tuples(st.sampled_from(("accept", "accept", "refuse", "client", "backend_close")), _which, st.just(b"")),
+)
+
+
 class AnyOrderTests(TwoClustersCase, test_any_order.AnyOrderTests):
     """The conversations of L{test_any_order.AnyOrderTests}, with tokens, hedges, retries that wait, and a failover."""
 
@@ -458,19 +471,21 @@ class AnyOrderTests(TwoClustersCase, test_any_order.AnyOrderTests):
         self.assertEqual(queue.root.used, sum(backend.active for backend in cluster.backends) + len(places))
         self.assertLessEqual(max(backend.active - backend.room for backend in cluster.backends), 0)
 
-    @given(st.lists(test_any_order._steps, max_size=30))
+    @given(st.lists(_steps, min_size=5, max_size=35))
     @settings(
-        max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+        max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
     )  # fmt: skip
     def test_nothingLeft(self, steps: list[tuple[str, int, bytes]]) -> None:
         """After each step as many tokens are out as there are requests; after any conversation all are back."""
         TwoClustersCase.setUp(self)
         rules = {"attempts": 3, "retry_on": frozenset((503,)), "retry_reset": True, "read": 20.0, "try_timeout": 8.0}
         queue = QueueRules(limit=3, timeout=6.0, buckets=SHOP)
-        self.rules(3, 2, queue, hedge=HedgeRules(None, 1.0), **rules)
-        self.another(queue, 2, hedge=HedgeRules(None, 1.0), **rules)
+        self.rules(3, 1, queue, hedge=HedgeRules(None, 1.0), max_fails=4, **rules)
+        self.another(queue, hedge=HedgeRules(None, 1.0), **rules)
         self.resource.timeouts = Timeouts(tunnel=40.0)
         for _ in range(3):
+            self.asks()
+        for _ in range(2):
             self.client()
         for step in steps:
             self.step(*step)

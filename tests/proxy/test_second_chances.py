@@ -718,6 +718,7 @@ class PinnedTests(test_pins.PinCase):
             attempts=5,
             hedge=HedgeRules(None, 0.05),
             breaker=BreakerRules(volume=1),
+            retry_reset=True,
         )
         self.pin(Pin("header", "X-Backend", test_pins.NEAR), rules=rules)
         self.cluster.failover = self.cluster.fallback = self.cluster
@@ -734,7 +735,10 @@ class PinnedTests(test_pins.PinCase):
         client = self.send(b"X-Backend: b2")
         self.refuse()
         self.assertEqual((502, "backend_refused", b"b2"), self.refused(client))
-        self.assertEqual(self.cluster.failovers, 0)
+        client = self.send(b"X-Backend: b2")
+        self.accept().close()
+        self.assertEqual((502, "backend_gone", b"b2"), self.refused(client))
+        self.assertEqual((self.cluster.failovers, self.network.dialled), (0, []))
 
 
 class AllAtOnceTests(test_any_order.AnyOrderTests):

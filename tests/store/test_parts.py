@@ -90,6 +90,22 @@ class ReadingTests(SynchronousTestCase):
         ):
             self.assertEqual(reading.entry(name, "", [Member("a")]), (None, (Fault(name, "", why),)))
 
+    def test_faults_are_shown(self) -> None:
+        """Whatever stands in a store, a fault is no longer than it has to be, and has no password in it."""
+        faults = (
+            Fault("a.example", "http://ops:Pa55@word@10.0.0.1", "why"),
+            Fault("b.example", "x" * 201, "why"),
+            Fault("c" * 100_000, "", "why"),
+        )
+        expected = (
+            Fault("a.example", "http://…@10.0.0.1", "why"),
+            Fault("b.example", "x" * 200 + "…", "why"),
+            Fault("c" * 200 + "…", "", "why"),
+        )
+        known = reading.again(Table(), {}, {}, faults)
+        self.assertEqual(known.faults, expected)
+        self.assertIs(reading.again(known, {}, {}, faults), known)
+
     def test_again(self) -> None:
         """What says the same is the same: single entries and states, all of them, the whole table."""
         one, two, state = Entry("a", (Member("x"),)), Entry("b"), State("drain")

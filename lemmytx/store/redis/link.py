@@ -63,7 +63,7 @@ class Link:
         """
         @param scripts: what Redis is to know.
         @param channels: what to subscribe to; so are C{patterns}.
-        @param changed: called when C{problem} has changed.
+        @param changed: called when C{problem} has changed, and not only for a moment.
         @param told: called with what arrives on a channel.
         @param heard: called when announcements arrive from now on, so that some may have been missed.
         """
@@ -85,6 +85,7 @@ class Link:
         self._running: list[Deferred[Any]] = []
         self._clear: Deferred[None] | None = None
         self._going = True
+        self._told_problem = ""
 
     def start(self) -> Deferred[None]:
         """
@@ -157,11 +158,13 @@ class Link:
         """Runs all the time."""
         wait = FIRST_WAIT
         while self._going:
-            began = self._reactor.seconds()
+            began, epoch = self._reactor.seconds(), self.epoch
             try:
                 await self._hold()
             except Lost as error:
-                self._say(f"Redis {self._address}: {error}")
+                # Of one that stood it is told when the next attempt fails, too: mostly there is another reason by then,
+                # or none.
+                self._say(f"Redis {self._address}: {error}", self.epoch == epoch)
                 if not self._going:
                     return  # whoever waited for this has seen enough, and what runs cannot be cancelled
             if self._reactor.seconds() - began > STOOD:
@@ -266,9 +269,13 @@ class Link:
         asking = subscriber.ask(command(b"PING"), 1, self._timeout)
         asking.addErrback(lambda failure: failure.trap(Lost, CancelledError))  # C{lost} tells
 
-    def _say(self, problem: str) -> None:
-        if problem != self.problem:
-            self.problem = problem
+    def _say(self, problem: str, aloud: bool = True) -> None:
+        """
+        @param aloud: whether anybody is told.
+        """
+        self.problem = problem
+        if aloud and problem != self._told_problem:
+            self._told_problem = problem
             self._changed()
         if problem:
             self._settled()
