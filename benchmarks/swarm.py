@@ -55,6 +55,17 @@ class _Answer(BaseHTTPRequestHandler):
         """Called by the standard library: it need not tell."""
 
 
+class _Backend(ThreadingHTTPServer):
+    """Whoever asks may be killed in the middle of it."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Called by the standard library."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]  # as it came
+
+
 class Redis:
     """A server with the table, asked by C{redis-cli} as an operator would."""
 
@@ -170,11 +181,10 @@ class Swarm:
         self.endings = {signal.SIGTERM: 0, signal.SIGKILL: 0}
         self.answers: dict[int, int] = {}
         self.redis = Redis(folder)
-        self._backends = [ThreadingHTTPServer(("127.0.0.1", 0), _Answer) for _ in range(2)]
+        self._backends = [_Backend(("127.0.0.1", 0), _Answer) for _ in range(2)]
 
     def __enter__(self) -> Swarm:
         for backend in self._backends:
-            backend.daemon_threads = True
             threading.Thread(target=backend.serve_forever, daemon=True).start()
         _until("Redis answers", lambda: self.redis.ask("PING") == ["PONG"], 10)
         for vhost in VHOSTS:

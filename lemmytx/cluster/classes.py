@@ -57,7 +57,7 @@ def guarded(classifier: IClassifier, cluster: str, log: Logger | None = None) ->
         nonlocal told
         try:
             return classifier.classify(request)
-        except Exception as error:  # a plugin's; the request is served all the same
+        except BaseException as error:  # a plugin's, sys.exit() too; the request is served all the same
             if not told:
                 told = True
                 logger.error(

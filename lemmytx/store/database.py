@@ -41,6 +41,10 @@ from lemmytx.table import (
 #: Hints that are kept. Who sleeps longer than it takes to make so many will find out without them.
 HINTS = 1000
 
+#: The columns of the table C{revision}, and a number that is another one when all of the file has been replaced from
+#: within (C{.restore}): the others may be lower than they were, or mean something else.
+_Revision = tuple[int, int, int, int]
+
 _CHANGES: Mapping[type[Any], str] = {
     # An update that changes nothing is none: it would be news to everybody.
     PutVhost: "INSERT INTO vhosts (name, settings) VALUES (?, ?)"
@@ -103,11 +107,11 @@ class Database(Shared):
         self._data_version = -1
         # Of the table that was given out last, which the next one may build upon.
         self._given = Table()
-        self._revision: tuple[int, int, int] | None = None
+        self._revision: _Revision | None = None
         self._faults: dict[str, tuple[Fault, ...]] = {}
         self._state_faults: tuple[Fault, ...] = ()
         # What was seen last by L{look}.
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: _Revision | None = None
         self._last_hint = -1
         # What this process said last; and what it saw of others.
         self._active: dict[tuple[str, str], int] | None = None
@@ -138,15 +142,18 @@ class Database(Shared):
                 return False, []
             with self.reading(connection):
                 revision = self._read_revision(connection)
+                if self._seen is not None and revision[3] != self._seen[3]:
+                    self._last_hint, self._active = -1, None
                 self._note_others(connection)
                 hints = self._read_hints(connection)
         self._data_version = data_version
         changed, self._seen = revision != self._seen, revision
         return changed, hints
 
-    def _read_revision(self, connection: sqlite3.Connection) -> tuple[int, int, int]:
+    def _read_revision(self, connection: sqlite3.Connection) -> _Revision:
         vhosts, dropped, states = connection.execute("SELECT vhosts, dropped, states FROM revision").fetchone()
-        return vhosts, dropped, states
+        (whole,) = connection.execute("PRAGMA schema_version").fetchone()
+        return vhosts, dropped, states, whole
 
     def load(self, known: Table) -> Table:
         """
@@ -171,6 +178,8 @@ class Database(Shared):
             before = self._revision if known is self._given else None
             if revision == before:
                 return known
+            if before is not None and revision[3] != before[3]:
+                before = None
             vhosts, faults = self._read_vhosts(connection, known, before, revision)
             if before is not None and before[2] == revision[2]:
                 states, state_faults = known.states, self._state_faults
@@ -190,8 +199,8 @@ class Database(Shared):
         self,
         connection: sqlite3.Connection,
         known: Table,
-        before: tuple[int, int, int] | None,
-        now: tuple[int, int, int],
+        before: _Revision | None,
+        now: _Revision,
     ) -> tuple[Mapping[str, Entry], dict[str, tuple[Fault, ...]]]:
         """Those that have changed since a revision, and the others as they are known."""
         if before is not None and before[0] == now[0]:

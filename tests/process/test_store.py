@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sqlite3
 from typing import Any
 
@@ -18,6 +19,11 @@ from tests.wire.sockets import serve
 EMPTY = {"vhosts": [], "clusters": {}, "defaults": {"max_fails": 0}}
 
 
+def settings(store: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """A configuration with that store."""
+    return configuration([]) | EMPTY | {"store": store} | more
+
+
 class StoreCase(ScriptedCase):
     """A proxy that knows of the backend by its store alone."""
 
@@ -27,8 +33,7 @@ class StoreCase(ScriptedCase):
 
     def brings(self, store: dict[str, Any], **more: Any) -> Lemmy:
         """A proxy with that store."""
-        settings = configuration([]) | EMPTY | {"store": store} | more
-        return Lemmy(self, settings, where=self.where).ready()
+        return Lemmy(self, settings(store, **more), where=self.where).ready()
 
     def serves(self, lemmy: Lemmy, host: str = "a.example", status: int = 200) -> None:
         """Waits until that host is served; or until it is not."""
@@ -58,7 +63,10 @@ class FileTests(StoreCase):
     """The store is a file."""
 
     def test_restart(self) -> None:
-        """What another process puts into the file is served without a restart, and still is after a kill -9."""
+        """
+        What another process puts into the file is served without a restart, and still is after a kill -9; a reload that
+        names another file serves what is in that.
+        """
         lemmy = self.brings({"type": "file", "path": "table.db"})
         self.assertEqual(404, self.get(lemmy))
         put(os.path.join(self.where, "table.db"), "a.example", self.member)
@@ -72,6 +80,12 @@ class FileTests(StoreCase):
         lemmy.kill()
         lemmy = self.brings({"type": "file", "path": "table.db"})
         self.assertEqual(200, self.get(lemmy))
+        lemmy.reload(settings({"type": "file", "path": "other.db"}))
+        self.assertEqual(404, self.get(lemmy))
+        put(os.path.join(self.where, "other.db"), "b.example", self.member)
+        self.serves(lemmy, "b.example")
+        lemmy.reload(settings({"type": "file", "path": "table.db"}, defaults={"timeouts": {"read": 5}}))
+        self.assertEqual((200, 404), (self.get(lemmy), self.get(lemmy, "b.example")))
         self.assertNotIn("Traceback", lemmy.output())
 
 
@@ -166,3 +180,26 @@ class RedisTests(StoreCase):
         other = self.brings(self.store | {"lease": 1.5})
         self.until(lambda: float(self.server.ask(*score)) == 0, "the score of the dead")
         self.assertNotIn("Traceback", other.output())
+
+    def test_hints(self) -> None:
+        """What one instance finds out has another one look at once; and it looks for itself."""
+        backend = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(backend.close)
+        member = f"127.0.0.1:{backend.getsockname()[1]}"
+        self.server.ask("SADD", "lemmy:vhosts", "a.example")
+        self.server.ask("ZADD", "lemmy:backends:a.example", 0, member)
+        check = {"type": "tcp", "rise": 1, "fall": 1, "timeout": 1}
+
+        def looking(interval: float) -> Lemmy:
+            checked = {"health_check": check | {"interval": interval}}
+            return Lemmy(self, settings(self.store, defaults=checked), where=folder(self)).ready()
+
+        def health(lemmy: Lemmy) -> str:
+            return str(lemmy.stats()["clusters"]["a.example"]["backends"][member]["health"])
+
+        often, seldom = looking(0.2), looking(3600)
+        for lemmy in (often, seldom):
+            self.until(lambda lemmy=lemmy: health(lemmy) == "up", "the first check")
+        backend.close()
+        self.until(lambda: health(seldom) == "down", "the hint")
+        self.assertEqual("down", health(often))

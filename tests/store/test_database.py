@@ -329,6 +329,26 @@ class TroubleTests(DatabaseCase):
         self.assertTrue(first.look()[0])
         self.assertEqual(set(first.load(table).vhosts), {"b.example"})
 
+    def test_restored(self) -> None:
+        """A backup that is put back into the file in use (.restore) is the table, whatever has been counted since."""
+        database = self.database()
+        database.change([PutMember("a.example", Member("x:1")), PutState("web", "x:1", State("drain"))])
+        with self.by_hand() as connection, closing(sqlite3.connect(":memory:")) as kept:
+            connection.backup(kept)
+            before = database.load(Table())
+            for changes in (
+                [PutMember("b.example", Member("y:1"))],
+                [DropVhost("a.example")],
+                [PutState("web", "x:1", State("ready"))],
+            ):
+                database.change(changes)
+                table = database.load(before)
+                self.assertNotEqual(table, before)
+                database.look()
+                kept.backup(connection)
+                self.assertTrue(database.look()[0])
+                self.assertEqual(database.load(table), before)
+
     def test_newer(self) -> None:
         """The file of a newer program is refused, and left as it is."""
         self.database().change([PutVhost("a.example")])
