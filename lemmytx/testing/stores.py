@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, TimeoutError, gatherResults
-from twisted.trial.unittest import SkipTest, TestCase
+from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from lemmytx.interfaces import IBackendStore, IStorePlace
@@ -132,15 +132,14 @@ class Opened:
 
 class StoreConformance(_Test):
     """
-    What every store does. Mix it into a L{twisted.trial.unittest.TestCase} and say L{make}.
+    What every store does. Mix it into a L{twisted.trial.unittest.TestCase} and say L{make}. For more that a store
+    does there are L{DurableConformance} and L{lemmytx.testing.shared_stores.SharedConformance}.
 
-    @cvar durable: whether what was changed is there after closing and opening.
     @cvar lease: seconds; as short as the store can do.
     @cvar within: seconds in which others are told of a change. It is one second in the contract; the rest is for a
         machine that has other things to do.
     """
 
-    durable = True
     lease = 0.6
     within = 3.0
 
@@ -176,12 +175,9 @@ class StoreConformance(_Test):
         await opened.open()
         return opened
 
-    async def two(self) -> tuple[Opened, Opened]:
-        """Two processes that share a table."""
-        first = await self.opened()
-        if not first.store.shared:
-            raise SkipTest("it is not shared")
-        return first, await self.opened()
+    def who(self, opened: Opened) -> str:
+        """The identity that a store was made for."""
+        return self._identities[id(opened.store)]
 
     def pause(self, seconds: float) -> Deferred[None]:
         """Let time pass."""
@@ -263,7 +259,7 @@ class StoreConformance(_Test):
         """Two who load at the same time both get all of it."""
         opened = await self.opened()
         await opened.store.change([PutMember("a.example", Member("10.0.0.1"))])
-        tables = await _all(opened.store.load(Table()) for _ in range(5))
+        tables = await all_of(opened.store.load(Table()) for _ in range(5))
         for table in tables:
             self.assertEqual(table.vhosts, {"a.example": Entry("a.example", (Member("10.0.0.1"),))})
 
@@ -464,7 +460,7 @@ class StoreConformance(_Test):
     async def test_quickly(self) -> None:
         """Changes that were asked for before others were done are all made, in their order."""
         opened = await self.opened()
-        await _all(opened.store.change([PutVhost("a.example", f'{{"max_fails": {number}}}')]) for number in range(20))
+        await all_of(opened.store.change([PutVhost("a.example", f'{{"max_fails": {number}}}')]) for number in range(20))
         self.assertEqual((await opened.load()).vhosts["a.example"].settings, '{"max_fails": 19}')
 
     # What cannot be used
@@ -538,25 +534,6 @@ class StoreConformance(_Test):
             self.assertEqual(len(table.faults), 1)
             self.assertEqual(await opened.change(DropState("web", "one")), Table(states=table.states))
 
-    # After a restart
-
-    async def test_durable(self) -> None:
-        """What was changed is there after a restart."""
-        if not self.durable:
-            raise SkipTest("it is not durable")
-        first = self.made()
-        await first.open()
-        before = await first.change(
-            PutVhost("a.example", '{"max_fails": 1}'),
-            PutMember("a.example", Member("10.0.0.1", "one", 5, 50, "backup")),
-            PutVhost("b.example"),
-            PutState("web", "one", State("disabled", "why", "ops", 1700000000.5)),
-        )
-        await first.store.close()
-        second = await self.opened()
-        self.assertEqual(await second.load(), before)
-        self.assertIs(await second.store.load(before), before)
-
     # Telling
 
     async def test_tellsOwn(self) -> None:
@@ -565,24 +542,6 @@ class StoreConformance(_Test):
         before = opened.told
         await opened.store.change([PutVhost("a.example")])
         await opened.telling(before, self.within)
-
-    async def test_tellsOthers(self) -> None:
-        """Others are told of every kind of change."""
-        first, second = await self.two()
-        for change in (
-            PutVhost("a.example"),
-            PutVhost("a.example", "{}"),
-            PutMember("a.example", Member("10.0.0.1")),
-            PutMember("a.example", Member("10.0.0.1", weight=2)),
-            DropMember("a.example", "10.0.0.1"),
-            DropVhost("a.example"),
-            PutState("web", "one", State("drain")),
-            DropState("web", "one"),
-        ):
-            before = second.told
-            now = await first.change(change)
-            await second.telling(before, self.within)
-            self.assertEqual(await second.load(), now)
 
     async def test_notTooOften(self) -> None:
         """However much changes, nobody is told more often than ten times a second, and after the last change once."""
@@ -596,90 +555,6 @@ class StoreConformance(_Test):
         self.assertLessEqual(opened.told - told, (time.monotonic() - began) * OFTEN + 1)
         await opened.telling(before, self.within)
         self.assertEqual((await opened.load()).vhosts["a.example"].settings, f'{{"max_fails": {number}}}')
-
-    # Shared
-
-    async def test_shared(self) -> None:
-        """What one process changes another one loads."""
-        first, second = await self.two()
-        await first.change(PutMember("a.example", Member("10.0.0.1")))
-        await second.load()
-        await second.change(PutMember("a.example", Member("10.0.0.2")), PutState("web", "one", State("drain")))
-        self.assertEqual(await first.load(), second.table)
-        self.assertEqual(len(first.table.vhosts["a.example"].members), 2)
-        await first.change(DropVhost("a.example"))
-        self.assertEqual((await second.load()).vhosts, {})
-
-    async def test_noneLost(self) -> None:
-        """Of changes that two processes make at the same time none is lost."""
-        first, second = await self.two()
-        await _all(
-            each.store.change([PutMember("a.example", Member(f"10.0.{place}.{number}"))])
-            for number in range(10)
-            for place, each in enumerate((first, second))
-        )
-        self.assertEqual(len((await first.load()).vhosts["a.example"].members), 20)
-
-    async def test_counts(self) -> None:
-        """Each process hears the sum of what all others do on the vhosts that it asks about."""
-        first, second = await self.two()
-        third = await self.opened()
-        one, two, other = ("a.example", "10.0.0.1"), ("a.example", "10.0.0.2"), ("b.example", "10.0.0.1")
-        await first.publish({one: 3, two: 1})
-        await second.publish({one: 4, other: 2})
-        self.assertEqual(await third.publish({one: 100}, "a.example"), {one: 7, two: 1})
-        self.assertEqual(await third.publish({one: 100}, "b.example", "c.example"), {other: 2})
-        self.assertEqual(await third.publish({one: 100}), {})
-        self.assertEqual(await first.publish({one: 3, two: 1}, "a.example"), {one: 104})
-
-    async def test_countsChange(self) -> None:
-        """A report replaces the one before, whatever it leaves out."""
-        first, second = await self.two()
-        one, two = ("a.example", "10.0.0.1"), ("a.example", "http://[::1]:81")
-        for active in ({one: 3}, {one: 5, two: 1}, {two: 2}, {two: 0, one: 1}, {}, {one: 1, two: 1}):
-            await first.publish(active)
-            expected = {key: requests for key, requests in active.items() if requests}
-            self.assertEqual(await second.publish({}, "a.example"), expected)
-
-    async def test_countsWithoutVhost(self) -> None:
-        """What is counted need not be in the table any more: a backend that was dropped has requests to its end."""
-        first, second = await self.two()
-        await first.change(PutMember("a.example", Member("10.0.0.1")))
-        await first.publish({("a.example", "10.0.0.1"): 2})
-        await second.change(DropVhost("a.example"))
-        await second.change(PutMember("a.example", Member("10.0.0.1")))
-        await first.publish({("a.example", "10.0.0.1"): 1})
-        self.assertEqual(await second.publish({}, "a.example"), {("a.example", "10.0.0.1"): 1})
-        self.assertEqual([each.text for each in (await second.load()).vhosts["a.example"].members], ["10.0.0.1"])
-
-    async def test_countsGo(self) -> None:
-        """Who closes takes its share along."""
-        first, second = await self.two()
-        await first.publish({("a.example", "10.0.0.1"): 3})
-        await first.store.close()
-        self.assertEqual(await second.publish({}, "a.example"), {})
-        self.assertEqual([record.identity for record in await second.store.instances()], [self.who(second)])
-
-    async def test_lease(self) -> None:
-        """A process that goes on publishing lives; one that does not is gone after its lease, and may come again."""
-        first, second = await self.two()
-        key = ("a.example", "10.0.0.1")
-        end = self.reactor.seconds() + 1.5 * self.lease
-        while self.reactor.seconds() < end:
-            await first.publish({key: 3})
-            self.assertEqual(await second.publish({}, "a.example"), {key: 3})
-            await self.pause(self.lease / 4)
-        end = self.reactor.seconds() + self.lease + self.within
-        while await second.publish({}, "a.example"):
-            self.assertLess(self.reactor.seconds(), end, "its share is still there")
-            await self.pause(self.lease / 10)
-        self.assertEqual([record.identity for record in await second.store.instances()], [self.who(second)])
-        await first.publish({key: 3})
-        self.assertEqual(await second.publish({}, "a.example"), {key: 3})
-
-    def who(self, opened: Opened) -> str:
-        """The identity that a store was made for."""
-        return self._identities[id(opened.store)]
 
     async def test_instances(self) -> None:
         """Every process sees all that live, itself as well, with what they say of themselves."""
@@ -696,25 +571,6 @@ class StoreConformance(_Test):
             await other.publish({}, address="10.0.0.2")
             seen = {record.identity: record.about["address"] for record in await opened.store.instances()}
             self.assertEqual(seen, {self.who(opened): "10.0.0.1", self.who(other): "10.0.0.2"})
-
-    async def test_hints(self) -> None:
-        """Hints get to the others, in their order, and not to who gives them."""
-        first, second = await self.two()
-        hints = [
-            Hint("web", "one", "down", "refused – 3 times"),
-            Hint("web", "one", "up"),
-            Hint("a.example", "x", "up"),
-        ]
-        for hint in hints:
-            await first.store.hint(hint)
-        await second.until(lambda: len(second.hints) >= 3, self.within)
-        self.assertEqual(second.hints, hints)
-        self.assertEqual(first.hints, [])
-        # What was said before is no news to who comes later.
-        third = await self.opened()
-        await second.store.hint(hints[0])
-        await third.until(lambda: third.hints, self.within)
-        self.assertEqual(third.hints, hints[:1])
 
     # The end
 
@@ -744,6 +600,25 @@ class StoreConformance(_Test):
         await opened.store.close()
 
 
+class DurableConformance(StoreConformance):
+    """What every store does that is there after a restart."""
+
+    async def test_durable(self) -> None:
+        """What was changed is there after a restart."""
+        first = self.made()
+        await first.open()
+        before = await first.change(
+            PutVhost("a.example", '{"max_fails": 1}'),
+            PutMember("a.example", Member("10.0.0.1", "one", 5, 50, "backup")),
+            PutVhost("b.example"),
+            PutState("web", "one", State("disabled", "why", "ops", 1700000000.5)),
+        )
+        await first.store.close()
+        second = await self.opened()
+        self.assertEqual(await second.load(), before)
+        self.assertIs(await second.store.load(before), before)
+
+
 def _started(asked: Awaitable[Any]) -> Deferred[Any]:
     """Something that has begun: a coroutine begins only when somebody waits for it."""
     return asked if isinstance(asked, Deferred) else Deferred.fromCoroutine(_awaited(asked))
@@ -753,7 +628,7 @@ async def _awaited(asked: Awaitable[Any]) -> Any:
     return await asked
 
 
-def _all(asked: Iterable[Awaitable[Any]]) -> Deferred[list[Any]]:
+def all_of(asked: Iterable[Awaitable[Any]]) -> Deferred[list[Any]]:
     """All at the same time."""
     every: Any = gatherResults([_started(each) for each in asked], consumeErrors=True)
     every.addErrback(lambda failure: failure.value.subFailure)

@@ -13,7 +13,8 @@ from lemmytx.store.file import FileStore
 from lemmytx.store.memory import MemoryStore
 from lemmytx.store.whole import Contents
 from lemmytx.table import DropVhost, Entry, Hint, Report, StoreUnavailable, Table
-from lemmytx.testing.stores import StoreConformance
+from lemmytx.testing.shared_stores import SharedConformance
+from lemmytx.testing.stores import DurableConformance
 
 
 class Forgetful(MemoryStore):
@@ -198,11 +199,11 @@ ROWS: tuple[tuple[type[Any], str], ...] = (
 
 
 class FaultTests(SynchronousTestCase):
-    """L{StoreConformance}"""
+    """L{lemmytx.testing.stores.StoreConformance} and what builds upon it."""
 
 
 def _finds(faulty: type[Any], test: str) -> Callable[[FaultTests], None]:
-    class Conformance(StoreConformance, TestCase):
+    class Conformance(SharedConformance, DurableConformance, TestCase):
         """The tests, less patient."""
 
         within = 0.4

@@ -20,12 +20,13 @@ from lemmytx.store.file import FileStore
 from lemmytx.store.place import Place
 from lemmytx.store.thread import Thread
 from lemmytx.table import Hint, PutVhost, StoreUnavailable
-from lemmytx.testing.stores import Opened, StoreConformance
+from lemmytx.testing.shared_stores import SharedConformance
+from lemmytx.testing.stores import DurableConformance, Opened
 
 reactor: Any = installed
 
 
-class FileConformance(StoreConformance, TestCase):
+class FileConformance(SharedConformance, DurableConformance, TestCase):
     """L{FileStore} is a store."""
 
     def make(self, place: IStorePlace) -> FileStore:

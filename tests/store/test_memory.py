@@ -12,8 +12,6 @@ from lemmytx.testing.stores import StoreConformance
 class MemoryConformance(StoreConformance, TestCase):
     """L{MemoryStore} is a store."""
 
-    durable = False
-
     def make(self, place: IStorePlace) -> MemoryStore:
         """See L{StoreConformance}."""
         return MemoryStore(place)

@@ -15,9 +15,10 @@ from lemmytx import checking, config
 from lemmytx.addresses import parse_url
 from lemmytx.config.advice import advice
 from lemmytx.config.changes import changes
+from lemmytx.finding import PluginError
 from lemmytx.interfaces import IStorePlace
 from lemmytx.model import Configuration
-from lemmytx.plugin import PluginError, Store, build_store, find_stores
+from lemmytx.plugin import Store, build_store, find_stores
 from lemmytx.store import reading
 from lemmytx.store.file import FileStore
 from lemmytx.store.memory import MemoryStore

@@ -20,11 +20,12 @@ from lemmytx.table import (
     State,
     Table,
 )
-from lemmytx.testing.stores import StoreConformance
+from lemmytx.testing.shared_stores import SharedConformance
+from lemmytx.testing.stores import DurableConformance
 from tests.store.redis_server import RedisCase, Server
 
 
-class RedisConformance(StoreConformance, TestCase):
+class RedisConformance(SharedConformance, DurableConformance, TestCase):
     """L{RedisStore} is a store, on a real Redis."""
 
     def make(self, place: IStorePlace) -> RedisStore:

@@ -15,7 +15,7 @@ from lemmytx.plugin import build_store, find_stores
 from lemmytx.store.place import Place
 from lemmytx.store.whole import Contents, WholeStore
 from lemmytx.table import Member, PutMember, PutState, PutVhost, State, StoreUnavailable, Table
-from lemmytx.testing.stores import StoreConformance
+from lemmytx.testing.stores import DurableConformance
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "stores.md"
 
@@ -32,7 +32,7 @@ def plugin() -> dict[str, Any]:
     return names
 
 
-class PageConformance(StoreConformance, TestCase):
+class PageConformance(DurableConformance, TestCase):
     """The store on the page is one."""
 
     def make(self, place: IStorePlace) -> Any:
@@ -61,7 +61,7 @@ class PageTests(SynchronousTestCase):
         self.assertIn("from plugins.table import JsonStore", blocks()[1])
         names: dict[str, Any] = {"JsonStore": plugin()["JsonStore"]}
         exec(compile(blocks()[1].replace("from plugins.table import JsonStore", ""), "stores.md", "exec"), names)
-        self.assertTrue(issubclass(names["JsonConformance"], StoreConformance))
+        self.assertTrue(issubclass(names["JsonConformance"], DurableConformance))
 
 
 class Fickle(WholeStore):
