@@ -24,8 +24,9 @@ from typing import Any
 
 from lemmytx.addresses import parse_url
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.plugin import build_scheduler, find_schedulers
 from lemmytx.testing import Request
 

@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from lemmytx import config
 from lemmytx.admin.access import check_admin
 from lemmytx.config.problems import Path
+from lemmytx.finding import PluginError
 from lemmytx.interfaces import IHealthCheckPlugin, ISchedulerPlugin, IStorePlugin
 from lemmytx.model import Configuration
 from lemmytx.net import activation
 from lemmytx.net.tls.client import ALPN, ClientTls
 from lemmytx.net.tls.server import check as check_certificates
 from lemmytx.plugin import (
-    PluginError,
     build_check,
     build_classifier,
     build_scheduler,

@@ -18,28 +18,27 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredList, TimeoutError, ensureDeferred, fail
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, ensureDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from lemmytx import __version__, commands, model
+from lemmytx.asking import PATIENCE, STATISTICS, Asking
 from lemmytx.assemble import CannotStart
+from lemmytx.doors import Descriptors
 from lemmytx.interfaces import Busy, Refused
 from lemmytx.live.parent import ParentTable
 from lemmytx.model.waiting import bucket_names
 from lemmytx.net.notify import VARIABLES
 from lemmytx.net.turns import Board
 from lemmytx.process import Worker
-from lemmytx.proxy.pieces import from_pieces
 from lemmytx.proxy.snapshot import Snapshot, Totals
 from lemmytx.rebalance import Division
-from lemmytx.serving import Descriptors
 from lemmytx.states import States
 from lemmytx.store.private import PrivateFolder
 from lemmytx.table import State
+from lemmytx.watch import Watch
 from lemmytx.worker import BOARD, CONTROL
 
 log = Logger(namespace="lemmytx.workers")
@@ -50,19 +49,6 @@ AGAIN_MOST = 30.0
 
 #: Seconds of service after which the next end is the first in a row again.
 SETTLED = 10.0
-
-#: Seconds that a worker has for a configuration. One with 10,000 vhosts takes two.
-PATIENCE = 60.0
-
-#: Seconds that statistics wait for a worker that is busy; after that its last figures do.
-STATISTICS = 1.0
-
-#: Seconds between two looks at what each has counted, so that little is lost with one that is killed.
-LOOK = 5.0
-
-#: Seconds without an answer after which a worker is said to be stuck, and after which it is killed.
-STUCK = 10.0
-STUCK_FOR_GOOD = 60.0
 
 #: Seconds that a worker has to end after it should have.
 GRACE = 10.0
@@ -103,12 +89,12 @@ class Crew:
         self._held: list[Worker] = []
         self._ending = False
         self._late: Any = None
-        self._looks = LoopingCall(self._look)
-        self._looks.clock = reactor
+        self._asking = Asking(reactor)
+        self._watch = Watch(reactor, self._asking, self._present, self._totals)
         self._division = Division(
             reactor,
             lambda: [worker for worker in self._present() if worker.sharing],
-            lambda worker, command, **arguments: self._ask(worker, command, STATISTICS, **arguments),
+            lambda worker, command, **arguments: self._asking.ask(worker, command, STATISTICS, **arguments),
             lambda: self._generation if self._next is None else None,
             lambda: self._count,
         )
@@ -131,7 +117,7 @@ class Crew:
 
     def start(self) -> None:
         """The reactor runs, or is about to."""
-        self._looks.start(LOOK, now=False)
+        self._watch.start()
         self._division.start()
 
     async def prepare(
@@ -176,7 +162,7 @@ class Crew:
         """Have one prepare, and nobody else configure it before this is committed or given up."""
         await worker.configuring.acquire().addTimeout(PATIENCE, self._reactor)
         self._held.append(worker)
-        return await self._prepare(worker, message, descriptors)
+        return await self._asking.prepare(worker, message, descriptors)
 
     def _release(self) -> None:
         held, self._held = self._held, []
@@ -202,7 +188,9 @@ class Crew:
         if first:
             self._first = Deferred()
             self._untried = set(self._workers)
-        answers: Any = await DeferredList([self._ask(worker, commands.Commit) for worker in asked], consumeErrors=True)
+        answers: Any = await DeferredList(
+            [self._asking.ask(worker, commands.Commit) for worker in asked], consumeErrors=True
+        )
         for worker, (went_well, answer) in zip(asked, answers, strict=True):
             if went_well:
                 worker.generation = generation
@@ -224,7 +212,7 @@ class Crew:
         if self._next is None:
             return
         asked, self._next = self._next[3], None
-        await DeferredList([self._ask(worker, commands.Abort) for worker in asked], consumeErrors=True)
+        await DeferredList([self._asking.ask(worker, commands.Abort) for worker in asked], consumeErrors=True)
         self._release()
 
     async def forget(self, endpoint: str) -> None:
@@ -233,7 +221,8 @@ class Crew:
         for worker in self._present():
             worker.endpoints.discard(endpoint)
         await DeferredList(
-            [self._ask(worker, commands.Forget, endpoint=endpoint) for worker in self._present()], consumeErrors=True
+            [self._asking.ask(worker, commands.Forget, endpoint=endpoint) for worker in self._present()],
+            consumeErrors=True,
         )
 
     def ready(self) -> str | None:
@@ -248,7 +237,7 @@ class Crew:
     async def snapshot(self) -> Snapshot:
         """The statistics of all: of one that is busy, its last ones."""
         await DeferredList(
-            [ensureDeferred(self._hear(worker, STATISTICS)) for worker in self._present() if worker.serving],
+            [ensureDeferred(self._watch.hear(worker, STATISTICS)) for worker in self._present() if worker.serving],
             consumeErrors=True,
         )
         return await self._totals.merged(self._reactor)
@@ -282,7 +271,7 @@ class Crew:
         for _, worker in sorted(self._workers.items()):
             if worker.serving and not worker.leaving:
                 try:
-                    answer = await self._ask(worker, commands.Explain, STATISTICS, asked=asked)
+                    answer = await self._asking.ask(worker, commands.Explain, STATISTICS, asked=asked)
                 except (ConnectionLost, ConnectionDone, TimeoutError):
                     continue
                 told: dict[str, Any] = json.loads(zlib.decompress(answer["answer"]))
@@ -292,7 +281,7 @@ class Crew:
     def reopen_logs(self) -> None:
         """Log files were moved away."""
         for worker in self._present():
-            self._ask(worker, commands.Reopen).addErrback(lambda _: None)
+            self._asking.ask(worker, commands.Reopen).addErrback(lambda _: None)
 
     def drain(self) -> Deferred[Any]:
         """
@@ -303,7 +292,7 @@ class Crew:
         self._end_restarts()
         for worker in self._present():
             worker.leaving = True
-            self._ask(worker, commands.Drain).addErrback(lambda _: None)
+            self._asking.ask(worker, commands.Drain).addErrback(lambda _: None)
         self._kill_in(self.configuration.timeouts.drain + GRACE)
         gone = DeferredList([_fired(worker.ended) for worker in self._present()])
         return gone.addCallback(lambda _: self._table.close())
@@ -313,7 +302,7 @@ class Crew:
         self._end_restarts()
         for worker in self._present():
             worker.leaving = True
-            self._ask(worker, commands.Hurry).addErrback(lambda _: None)
+            self._asking.ask(worker, commands.Hurry).addErrback(lambda _: None)
         self._kill_in(GRACE)
 
     def _kill_in(self, seconds: float) -> None:
@@ -332,8 +321,7 @@ class Crew:
             self._late.cancel()
         self.private.end()
         self._division.stop()
-        if self._looks.running:
-            self._looks.stop()
+        self._watch.stop()
 
     # Processes
 
@@ -349,7 +337,7 @@ class Crew:
         for number, worker in self._workers.items():
             if number >= count and not worker.leaving:
                 worker.leaving = True
-                self._ask(worker, commands.Drain).addErrback(lambda _: None)
+                self._asking.ask(worker, commands.Drain).addErrback(lambda _: None)
 
     def resize(self, count: int) -> None:
         """Another number of workers, from the next commit on."""
@@ -393,7 +381,7 @@ class Crew:
                 generation = self._generation
                 if worker.generation == generation:
                     break
-                await self._prepare(worker, self._message, self._descriptors)
+                await self._asking.prepare(worker, self._message, self._descriptors)
                 if generation != self._generation:
                     continue
                 if not worker.sharing:
@@ -402,7 +390,7 @@ class Crew:
                         continue
                 # From here on a reload has to ask it as well; it waits until this is done.
                 worker.told = True
-                await self._ask(worker, commands.Commit)
+                await self._asking.ask(worker, commands.Commit)
                 worker.generation = generation
             finally:
                 worker.configuring.release()
@@ -464,72 +452,10 @@ class Crew:
             log.error("{worker} does not end; it is killed", worker=worker)
             worker.kill()
 
-    # Words
+    # Who is there
 
     def _present(self) -> list[Worker]:
         return list(self._workers.values())
-
-    def _ask(self, worker: Worker, command: Any, patience: float = PATIENCE, **arguments: Any) -> Deferred[Any]:
-        """One question. It fails when the worker is gone, or does not answer in time."""
-        if worker.control.transport is None or not worker.pid:
-            return fail(ConnectionLost(f"{worker} is gone"))
-        control: Any = worker.control
-        asked: Deferred[Any] = control.callRemote(command, **arguments)
-        return asked.addTimeout(patience, self._reactor)
-
-    async def _prepare(
-        self, worker: Worker, message: tuple[bytes, list[str]], descriptors: dict[str, list[int]]
-    ) -> list[str]:
-        """
-        Have one worker build a configuration.
-
-        @raise CannotStart: it cannot.
-        """
-        data, folders = message
-        for endpoint, numbers in descriptors.items():
-            if endpoint not in worker.endpoints:
-                worker.endpoints.add(endpoint)
-                for number in numbers:
-                    await self._ask(worker, commands.Listening, endpoint=endpoint, descriptor=number)
-        for start in range(0, len(data), commands.PART):
-            await self._ask(worker, commands.Part, data=data[start : start + commands.PART])
-        answer = await self._ask(worker, commands.Prepare, folders=folders)
-        doubts: list[str] = answer["doubts"]
-        return doubts
-
-    async def _hear(self, worker: Worker, patience: float) -> None:
-        """Take over what one has counted."""
-        end = self._reactor.seconds() + patience
-        await worker.statistics.acquire().addTimeout(patience, self._reactor)
-        try:
-            parts = []
-            more, first = True, True
-            while more:
-                left = max(0.001, end - self._reactor.seconds())
-                answer = await self._ask(worker, commands.Statistics, left, first=first)
-                parts.append(answer["piece"])
-                more, first = answer["more"], False
-        finally:
-            worker.statistics.release()
-        if self._workers.get(worker.number) is worker:
-            self._totals.heard(worker.number, from_pieces(parts))
-
-    def _look(self) -> None:
-        """Called every few seconds: is each still there, and what has it counted?"""
-        now = self._reactor.seconds()
-        for worker in self._present():
-            if not worker.serving:
-                continue
-            if worker.asked_at is None:
-                worker.asked_at = now
-                ensureDeferred(self._hear(worker, STUCK_FOR_GOOD)).addBoth(self._heard, worker)
-            elif now - worker.asked_at >= STUCK_FOR_GOOD:
-                log.error("{worker} has not answered for {seconds:g} s; it is killed", worker=worker,
-                          seconds=now - worker.asked_at)  # fmt: skip
-                worker.kill()
-            elif now - worker.asked_at >= STUCK and not worker.stuck:
-                worker.stuck = True
-                log.warn("{worker} has not answered for {seconds:g} s", worker=worker, seconds=now - worker.asked_at)
 
     def _seen(self, worker: Worker, changes: bytes) -> None:
         """The checks of one see backends in another state: the others may want to look for themselves."""
@@ -537,13 +463,6 @@ class Crew:
             control: Any = other.control
             if other is not worker and other.serving and control.transport is not None:
                 control.callRemote(commands.Look, changes=changes)
-
-    @staticmethod
-    def _heard(result: Any, worker: Worker) -> None:
-        worker.asked_at = None
-        if worker.stuck and not isinstance(result, Failure):
-            worker.stuck = False
-            log.info("{worker} answers again", worker=worker)
 
 
 def _fired(original: Deferred[None]) -> Deferred[None]:

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from twisted.internet.defer import Deferred
 
 from lemmytx import model
+from lemmytx.doors import Descriptors
 from lemmytx.proxy.snapshot import Snapshot
-from lemmytx.serving import Descriptors, Prepared, Serving
+from lemmytx.serving import Prepared, Serving
 from lemmytx.states import States
 from lemmytx.table import State
 

@@ -21,6 +21,10 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9._-]{1,20}\Z")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]")
 _COOKIE_PATH = re.compile(r"/[\x21-\x3a\x3c-\x7e]*\Z")  # RFC 6265 §4.1.1: no semicolon, no controls
 
+#: Labels of a backend, and characters of the value of one.
+MOST_LABELS = 16
+LONGEST_LABEL = 100
+
 #: Shorter ones can be guessed. Characters, for nobody knows how much is in each.
 LEAST_SECRET = 16
 
@@ -169,7 +173,27 @@ def _parse_cookie_domain(value: object) -> str:
     return parse_name(value.removeprefix("."))
 
 
+def _parse_labels(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError(f'found {shown(value)}; write a mapping: names with their values, as in {{version: "2"}}')
+    if len(value) > MOST_LABELS:
+        raise ValueError(f"found {len(value)} labels; write up to {MOST_LABELS}")
+    for name, text in value.items():
+        if not isinstance(name, str) or not _NAME.match(name):
+            raise ValueError(f"found the label {shown(name)}; write up to 100 letters, digits and _ . : @ [ ] -")
+        if not isinstance(text, str) or not 1 <= len(text) <= LONGEST_LABEL or not text.isprintable():
+            raise ValueError(
+                f"{name}: found {shown(text)}; write a text of up to {LONGEST_LABEL} characters, a number in quotes"
+            )
+    return {str(name): str(text) for name, text in value.items()}
+
+
 METHOD = Rule("method", _parse_method, {"type": "string", "pattern": "^[!-~]+$"})
+LABELS = Rule(
+    "labels",
+    _parse_labels,
+    {"type": "object", "maxProperties": MOST_LABELS, "additionalProperties": {"type": "string", "minLength": 1}},
+)
 NAME = Rule("name", _parse_name, {"type": "string", "minLength": 1})
 HASH = Rule("hash", _parse_hash, {"type": "string", "pattern": r"^sha256:[0-9a-f]{64}$|\$\{"})
 REDIRECT = Rule(

@@ -15,13 +15,11 @@ import os
 import resource as rlimit
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from math import inf
 from typing import Any
 
 from twisted.internet import task
-from twisted.internet.defer import Deferred, gatherResults, succeed
-from twisted.internet.interfaces import IListeningPort
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
 
 from lemmytx import model
@@ -35,17 +33,17 @@ from lemmytx.cluster.located import Located
 from lemmytx.cluster.shares import Load, portion
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.config.advice import advice
+from lemmytx.doors import Descriptors, Door, Doors
 from lemmytx.interfaces import Busy
 from lemmytx.live.table import LiveTable, Pending
 from lemmytx.net.log_file import LogFile
 from lemmytx.net.network import Network
-from lemmytx.net.sockets import CannotListen, adopt
+from lemmytx.net.sockets import CannotListen
 from lemmytx.net.ticker import Ticker
-from lemmytx.net.tls.server import ServerTls, Shown
 from lemmytx.net.turns import Turns
 from lemmytx.proxy.access_log import appender, rejection_formatter
 from lemmytx.proxy.explain import MOST, ask, explain
-from lemmytx.proxy.listener import Connections, Listener
+from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.snapshot import Snapshot, counters, take, traffics
 from lemmytx.proxy.statistics import Recent
@@ -56,33 +54,11 @@ log = Logger(namespace="lemmytx")
 #: Seconds that a change waits for the addresses of its new backends. Names that are not known by then come later.
 RESOLVING = 5.0
 
-#: Seconds that the two sides of a WebSocket have to say goodbye, and a little more.
-CLOSING = 6.0
-
 #: Seconds that a reload waits, at the most, for the last lines of an access log that it replaces.
 LAST_LINES = 0.5
 
 #: Seconds between two looks at the files of certificates.
 LOOK_AT_FILES = 10.0
-
-#: Listening descriptors by endpoint description.
-Descriptors = Mapping[str, Sequence[int]]
-
-
-class Door:
-    """A listener and the port by which its clients come."""
-
-    def __init__(self, listener: Listener, port: IListeningPort) -> None:
-        self.listener = listener
-        self._port: IListeningPort | None = port
-
-    def close(self) -> Deferred[Any]:
-        """Accept nobody any more. The connections that came in by it live on."""
-        port, self._port = self._port, None
-        if port is None:
-            return succeed(None)
-        closed: Any = port.stopListening()
-        return closed if closed is not None else succeed(None)
 
 
 class Prepared:
@@ -151,6 +127,7 @@ class Serving:
         self.ticker = Ticker(reactor, time.monotonic)
         self.resource: ReverseProxyResource | None = None
         self.connections = Connections(0, turns)
+        self._doors = Doors(reactor, self._network, self.ticker, self.connections)
         self.recent = Recent(
             lambda: [] if self.resource is None else counters(self.resource),
             reactor,
@@ -161,22 +138,19 @@ class Serving:
         self.states = States(reactor, quiet=bool(number))
         self._rounds = Rounds(reactor, told=self._health_changed)
         self.table = LiveTable(
-            reactor, self._network, self.states, self.recent, number, self._end_on, self._health_changed
+            reactor, self._network, self.states, self.recent, number, self._doors.end_on, self._health_changed
         )
         self.table.look = self._rounds.look
         self.configuration = model.Configuration()
         self.secret = os.urandom(48)
         self.private = ""
         self.folder = os.getcwd()
-        self._files = task.LoopingCall(self._look_at_files)
+        self._files = task.LoopingCall(self._doors.look_at_files)
         self._files.clock = reactor
-        self._doors: dict[str, Door] = {}
-        self._leaving: set[Listener] = set()
         self._located: dict[Backend, Located] = {}
         self._log_file: LogFile | None = None
         self._descriptors = inf
         self._removed = Traffic()
-        self._partings: list[Any] = []
         self._hurried = False
         self._fresh = True
 
@@ -200,8 +174,8 @@ class Serving:
         @raise CannotStart: with all that cannot be had. Nothing has changed then.
         """
         before = None if self.resource is None else (self.configuration, self.resource)
-        terms = {description: door.listener.terms for description, door in self._doors.items()}
-        plan = Plan(configuration, folders, self._network, before, self._portion(configuration), terms, self.secret)
+        portion_of, terms = self._portion(configuration), self._doors.terms()
+        plan = Plan(configuration, folders, self._network, before, portion_of, terms, self.secret)
         prepared = Prepared(self, plan, {}, {})
         try:
             resource = plan.resource(self.ticker) if self.resource is None else self.resource
@@ -228,19 +202,17 @@ class Serving:
         return lambda capacity: 0 if fresh else portion(capacity, number, workers(configuration))
 
     async def _open(self, prepared: Prepared, resource: ReverseProxyResource, descriptors: Descriptors) -> None:
-        """Adopt the sockets of new listeners; nobody is accepted before the commit."""
+        """Adopt the sockets of new listeners."""
         for settings in prepared.plan.configuration.listeners:
             description = settings.endpoint
             if description in self._doors or description not in descriptors:
                 continue
-            listener = Listener(resource, self.ticker, self.connections, prepared.plan.terms[description])
+            terms = prepared.plan.terms[description]
             try:
-                port = await adopt(self._network, description, descriptors[description], listener)
+                door = await self._doors.prepare(description, descriptors[description], resource, terms)
             except CannotListen as error:
                 raise CannotStart(str(error)) from error
-            listener.listening(port)
-            listener.pause()
-            prepared.doors[description] = Door(listener, port)
+            prepared.doors[description] = door
 
     async def _locate(self, prepared: Prepared) -> None:
         """Begin to look after the addresses of new backends, and wait for them a little."""
@@ -261,6 +233,7 @@ class Serving:
         assert resource is not None
         old, new = self.configuration, prepared.plan.configuration
         self.configuration = new
+        self._doors.drain = new.timeouts.drain
         self._fresh = False
         for name, backend in prepared.plan.added:
             self.states.mark(name, backend)
@@ -276,32 +249,14 @@ class Serving:
         self._rounds.follow(prepared.plan.clusters.values(), (self._number or 0, workers(new)))
         self._take_log(old, new)
         self._fit(new.limits.connections)
-        wanted = {settings.endpoint: settings for settings in new.listeners}
-        gone = [self._doors.pop(description) for description in list(self._doors) if description not in wanted]
-        self._doors.update(prepared.doors)
-        for description, door in self._doors.items():
-            door.listener.configure(prepared.plan.terms[description])
+        gone = self._doors.commit(prepared.doors, prepared.plan.terms)
         self._warn(prepared)
         for door in prepared.doors.values():
             if not self.connections.full:
                 door.listener.resume()
-        for door in gone:
-            door.close()
-            self.connections.remove(door.listener)
-            door.listener.drain(patient=True)
-            self._leaving.add(door.listener)
+        self._doors.take_away(gone)
         if gone or prepared.plan.removed:
-            self._end_on(prepared.plan.removed, gone)
-
-    def _end_on(self, removed: Iterable[Backend], gone: Sequence[Door] = ()) -> None:
-        """What runs on backends and listeners that are there no more has its time to end."""
-        doors, backends = list(gone), frozenset(removed)
-        drain, later = self.configuration.timeouts.drain, self._reactor.callLater
-        self._partings = [call for call in self._partings if call.active()]
-        self._partings += (
-            later(drain, self._part, doors, backends),
-            later(drain + CLOSING, self._cut, doors, backends),
-        )
+            self._doors.end_on(prepared.plan.removed, gone)
 
     def _warn(self, prepared: Prepared) -> None:
         """What is as it was asked for, and should be known all the same. Workers leave that to the first of them."""
@@ -319,24 +274,6 @@ class Serving:
         said.extend(advice(prepared.plan.configuration))
         for what, warning in said:
             log.warn("{what}: {about}", what=what, about=warning)
-
-    def _part(self, doors: list[Door], backends: frozenset[Backend]) -> None:
-        """What runs on what a reload took away has had its time to end. WebSockets are told so."""
-        for door in doors:
-            door.listener.drain()
-        for listener in self._listeners():
-            listener.part_from(backends)
-
-    def _cut(self, doors: list[Door], backends: frozenset[Backend]) -> None:
-        """And now it ends."""
-        for door in doors:
-            self._leaving.discard(door.listener)
-            door.listener.abort()
-        for listener in self._listeners():
-            listener.cut(backends)
-
-    def _listeners(self) -> list[Listener]:
-        return [*(door.listener for door in self._doors.values()), *self._leaving]
 
     def _take_log(self, old: model.Configuration, new: model.Configuration) -> None:
         resource = self.resource
@@ -384,22 +321,15 @@ class Serving:
     async def snapshot(self) -> Snapshot:
         """The statistics."""
         assert self.resource is not None
-        refusals = {
-            description: door.listener.refusals for description, door in self._doors.items() if door.listener.refusals
-        }
-        certificates = [_as_data(shown) for tls in self._tls() for shown in tls.certificates()]
         return await take(
-            self.resource, self.connections, self.recent, self._reactor, self._removed, refusals, certificates
+            self.resource,
+            self.connections,
+            self.recent,
+            self._reactor,
+            self._removed,
+            self._doors.refusals(),
+            self._doors.certificates(),
         )
-
-    def _tls(self) -> list[ServerTls]:
-        """Of all listeners that have one."""
-        return [door.listener.terms.tls for door in self._doors.values() if door.listener.terms.tls is not None]
-
-    def _look_at_files(self) -> None:
-        """Certificates that were renewed are used from the next handshake on."""
-        for tls in self._tls():
-            tls.look()
 
     def load(self) -> dict[str, Load]:
         """How busy it is. It may be asked as soon as the first configuration has been prepared."""
@@ -450,15 +380,14 @@ class Serving:
 
         @return: fires when it has ended, or the time is over.
         """
-        for door in self._doors.values():
-            door.close()
-        for listener in self._listeners():
+        self._doors.close()
+        for listener in self._doors.listeners():
             listener.drain()
         end = self._reactor.seconds() + self.configuration.timeouts.drain
 
         def over() -> bool:
             # Idle connections have a moment to send one more request, and answers may be on their way to slow clients.
-            busy = self.exchanges or any(listener.downstreams for listener in self._listeners())
+            busy = self.exchanges or any(listener.downstreams for listener in self._doors.listeners())
             return not busy or self._hurried or self._reactor.seconds() >= end
 
         loop = task.LoopingCall(lambda: loop.stop() if over() else None)
@@ -472,13 +401,7 @@ class Serving:
 
     def end(self) -> None:
         """Cut what is left. It blocks until the access log is written, for a few seconds at the most."""
-        for door in self._doors.values():
-            door.close()
-        for listener in self._listeners():
-            listener.abort()
-        for call in self._partings:
-            if call.active():
-                call.cancel()
+        self._doors.end()
         for located in self._located.values():
             located.stop()
         self._rounds.stop()
@@ -496,17 +419,6 @@ class Serving:
         if self._log_file is not None:
             self._log_file.close()
             self._log_file = None
-
-
-def _as_data(certificate: Shown) -> dict[str, Any]:
-    """A certificate, for the statistics."""
-    return {
-        "file": certificate.file,
-        "names": list(certificate.names),
-        "expires": datetime.fromtimestamp(certificate.not_after, UTC).isoformat(timespec="seconds"),
-        "days_left": round(certificate.days_left, 1),
-        "problem": "; ".join(certificate.problems),
-    }
 
 
 def _copied(original: Deferred[None]) -> Deferred[None]:

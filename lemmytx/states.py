@@ -3,9 +3,9 @@ What is wanted of single backends, whatever their health: an operator takes one 
 C{sticky_offline} with one that went down.
 
 What is wanted stands in the store (L{lemmytx.table.State}), by the names of cluster and backend, and each process has
-its backends do it (L{Backend.state}). Where the store says nothing a backend is C{ready}. Nobody waits for the store:
-what begins here, as C{sticky_offline} does, holds here at once, as a I{mark}, and then goes to the store. A mark is
-given up
+its backends do it (L{Backend.state}). Where the store says nothing the configuration's file does
+(L{Backend.configured}, C{ready} unless it is written). Nobody waits for the store: what begins here, as
+C{sticky_offline} does, holds here at once, as a I{mark}, and then goes to the store. A mark is given up
 
   - when a table shows it, or something newer that an operator has said meanwhile;
   - when it has been stored and the second table since does not show it: the load of that one began after it was
@@ -109,7 +109,7 @@ class States:
 
     def wanted(self, cluster: str, backend: str) -> State | None:
         """
-        @return: what is wanted of a backend; L{None}: nobody has said anything.
+        @return: what is wanted of a backend; L{None}: nobody has said anything since the file was written.
         """
         mark = self._marks.get((cluster, backend))
         return self.table.states.get((cluster, backend)) if mark is None else mark.state
@@ -129,7 +129,7 @@ class States:
         state = self.wanted(cluster, backend.name)
         before = backend.state
         backend.wanted = state
-        backend.state = _state(state)
+        backend.state = backend.configured if state is None else state.state
         if state is not None:
             self._held.add(cluster)
         return backend.state != before
@@ -176,35 +176,35 @@ class States:
         mark.tables += mark.stored
         return mark.tables >= 2
 
-    def _mark(self, keys: Iterable[Key], clusters: Mapping[str, Cluster]) -> list[Key]:
+    def _mark(self, keys: Iterable[Key], clusters: Mapping[str, Cluster]) -> list[tuple[str, Backend]]:
         """
         Have these backends do what is wanted of them, as far as they are there.
 
-        @return: those of which that is something else than before.
+        @return: those of which that is something else than before, with the names of their clusters.
         """
         wanted: dict[str, set[str]] = {}
         for name, backend_name in keys:
             if name in clusters:
                 wanted.setdefault(name, set()).add(backend_name)
-        changed: list[Key] = []
+        changed: list[tuple[str, Backend]] = []
         for name, names in sorted(wanted.items()):
             cluster = clusters[name]
             found = [each for each in cluster.backends if each.name in names and self.mark(name, each)]
             if found:
-                changed.extend((name, each.name) for each in found)
+                changed.extend((name, each) for each in found)
                 cluster.changed()
         return changed
 
-    def _tell(self, changed: list[Key]) -> None:
+    def _tell(self, changed: list[tuple[str, Backend]]) -> None:
         """The log is to say what others have had done. What began here was told, and has changed nothing now."""
-        for cluster, name in changed[:MOST_TOLD]:
-            state = self.wanted(cluster, name)
+        for cluster, backend in changed[:MOST_TOLD]:
+            state = backend.wanted
             self._log.info(
                 "cluster {cluster}: backend {backend} is set to {state}{by}{why}",
                 cluster=cluster,
-                backend=name,
-                state=_state(state),
-                by=f" by {printable(state.by)}" if state is not None and state.by else "",
+                backend=backend.name,
+                state=backend.state,
+                by=_by(state),
                 why=f": {printable(state.why)}" if state is not None and state.why else "",
             )
         if len(changed) > MOST_TOLD:
@@ -302,5 +302,7 @@ class States:
             self._call = None
 
 
-def _state(wanted: State | None) -> str:
-    return "ready" if wanted is None else wanted.state
+def _by(state: State | None) -> str:
+    if state is None:
+        return ", as the configuration has it"
+    return f" by {printable(state.by)}" if state.by else ""

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx import model
-from lemmytx.assemble import build_pin, build_sticky
+from lemmytx.builders import build_pin, build_sticky
 from lemmytx.cluster.sticky import Binding, Codec, Sticky
 from lemmytx.config.changes import changes
 from tests.cluster.test_sticky import response

@@ -12,8 +12,9 @@ from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from lemmytx.asking import STATISTICS
 from lemmytx.commands import PART
-from lemmytx.crew import STATISTICS, Crew
+from lemmytx.crew import Crew
 from lemmytx.interfaces import Busy, Refused
 from lemmytx.proxy.explain import MOST, BadQuestion
 from lemmytx.worker import Worker

@@ -346,8 +346,8 @@ class WorkersTests(InstanceTests):
         os.kill(worker.pid, signal.SIGSTOP)
         now = self.reactor.seconds()
         worker.asked_at = now - 11
-        crew._look()
+        crew._watch.look()
         self.assertIn(f"{worker} has not answered for 11 s", [line.replace("11.0", "11") for line in self.said])
         worker.asked_at = now - 61
-        crew._look()
+        crew._watch.look()
         await self.until(lambda: any("killed by signal 9" in line for line in self.said))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-import sys
 import time
 from collections.abc import Iterable
-from types import FrameType
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,6 +20,7 @@ from lemmytx.checks.rounds import Rounds
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.traffic import Traffic
+from lemmytx.live import live as lives
 from lemmytx.live import slices
 from lemmytx.live.live import Live
 from lemmytx.live.mold import Parts
@@ -34,7 +34,8 @@ from lemmytx.proxy.listener import Connections
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.statistics import Recent
 from lemmytx.states import States
-from lemmytx.table import Entry, Member, State, Table
+from lemmytx.table import MOST_SETTINGS, Entry, Member, State, Table
+from tests.profiling import calls
 from tests.proxy.test_router import request
 from tests.test_assemble import read
 
@@ -273,18 +274,7 @@ class ServingTests(LiveCase):
         assert self.resource is not None
         find, counts = self.resource.router.find, []
         for wanted in (self.head("file.example"), self.head("a")):
-            count = 0
-
-            def profile(frame: FrameType, event: str, argument: object) -> None:
-                nonlocal count
-                count += event == "call"
-
-            sys.setprofile(profile)
-            try:
-                find(wanted, "192.0.2.1")
-            finally:
-                sys.setprofile(None)
-            counts.append(count)
+            counts.append(calls(lambda wanted=wanted: find(wanted, "192.0.2.1")))  # type: ignore[misc]  # its default
         self.assertEqual([1, 1], counts)
 
     def test_ejected(self) -> None:
@@ -341,6 +331,41 @@ class SettingsTests(LiveCase):
         self.assertIn("max_fails", self.said[0])
         self.take(table(entry("a", "10.0.0.1", max_fails="many"), Entry("b", (Member("10.0.0.3"),), "{")))
         self.assertEqual(2, len(self.said), self.said)
+
+    def test_longSettings(self) -> None:
+        """Settings that are too long are not even looked at; those from before go on."""
+        self.serve(table(entry("a.example", "10.0.0.1")))
+        before = self.cluster("a.example")
+        self.take(table(Entry("a.example", (Member("10.0.0.1"),), "[" * (MOST_SETTINGS + 1))))
+        self.assertIs(before, self.cluster("a.example"))
+        self.assertEqual(["settings: longer than 65,536 characters"], [fault.why for fault in self.live.faults()])
+
+    def test_garbage(self) -> None:
+        """What is taken away goes: nothing is kept from Python's collector before it has seen it."""
+        self.patch(lives, "MANY", 3)
+        self.addCleanup(gc.unfreeze)
+        frozen: list[str] = []
+        collections = [5]
+        self.patch(lives, "_collections", lambda: collections[0])
+        self.patch(lives.gc, "freeze", lambda: frozen.append("frozen"))
+        self.patch(lives.gc, "unfreeze", lambda: frozen.append("free"))
+        names = [f"{letter}.example" for letter in "abcdef"]
+
+        def come(*names: str) -> None:
+            self.take(table(*(entry(name, "10.0.0.1") for name in names)))
+            for name in names:
+                self.assertIsNotNone(self.cluster(name))
+
+        self.serve(Table())
+        come(*names[:3])
+        self.assertEqual(["frozen"], frozen)
+        come()
+        self.assertEqual(["frozen", "free"], frozen)
+        come(*names[3:])
+        self.assertEqual(["frozen", "free"], frozen)
+        collections[0] += 1
+        come(*names)
+        self.assertEqual(["frozen", "free", "frozen"], frozen)
 
     def test_refused(self) -> None:
         """What a store must not ask for, and what there is not: each is named."""

@@ -271,6 +271,15 @@ class KeeperTests(StoreCase):
         away.told()
         self.assertEqual((ONE, "store"), (keeper.table, keeper.source))
 
+    def test_believed(self) -> None:
+        """A store is told what was known before the start: whether to believe that it is empty is for it to say."""
+        path = os.path.join(self.mktemp(), "state", "table")
+        self.keeper(Scripted(TWO), Spare(path, "redis", self.reactor)).close()
+        lost = Scripted(StoreUnavailable("it has lost the table"))
+        keeper = self.keeper(lost, Spare(path, "redis", self.reactor))
+        self.assertEqual(TWO, lost.asked[0])
+        self.assertEqual((TWO, "copy", "it has lost the table"), (keeper.table, keeper.source, keeper.problem))
+
 
 class SpareTests(StoreCase):
     """The last good table in a file."""
@@ -366,7 +375,7 @@ class DeskTests(StoreCase):
 
     def build(self, plugins: object, kind: str, options: dict[str, object], place: Any) -> Scripted:
         """In the place of L{lemmytx.plugin.build_store}."""
-        made = Scripted(ONE)
+        made = Scripted(StoreUnavailable("connection refused") if options.get("away") else ONE)
         self.made.append((json.dumps([kind, options]), made))
         return made
 
@@ -397,6 +406,29 @@ class DeskTests(StoreCase):
         configuration = read(b"clusters: {}\nstore: {type: memory, lease: 20}", "x.yaml")
         self.desk.abort(self.done(self.desk.prepare(configuration, ())))
         self.assertEqual([0, 1], [store.closed for _, store in self.made])
+
+    def test_away(self) -> None:
+        """A reload does not give up a table for a store that nothing is known of; a start takes what there is."""
+        self.open()
+        configuration = read(b"clusters: {}\nstore: {type: memory, away: true}", "x.yaml")
+        preparing = Deferred.fromCoroutine(self.desk.prepare(configuration, ()))
+        self.reactor.pump([0.1] * 30)
+        why = str(self.failureResultOf(preparing, ValueError).value)
+        self.assertEqual("not available: connection refused; the present one goes on", why)
+        self.assertEqual([0, 1], [store.closed for _, store in self.made])
+        self.assertEqual(ONE, self.desk.table)
+        self.desk.keeper = None
+        self.open("{type: memory, away: true}")
+        self.assertEqual(Table(), self.desk.table)
+
+    def test_login(self) -> None:
+        """Whoever has another password from now on finds the copy of the table all the same."""
+        paths = []
+        self.patch(desks, "Spare", lambda path, *_: paths.append(path))
+        for login in ("", "lemmy:one@", ":two@"):
+            self.open(f'{{type: redis, url: "redis://{login}10.0.0.1:6379/0"}}')
+        self.open('{type: redis, url: "redis://10.0.0.2:6379/0"}')
+        self.assertEqual(([1, 1, 1], 2), ([paths.count(path) // 3 for path in paths[:3]], len(set(paths))))
 
     def test_private(self) -> None:
         """In memory with several processes it is a file that they share."""

@@ -17,16 +17,9 @@ from zope.interface.verify import verifyObject
 
 import twisted.plugins
 from lemmytx.balance.lemmy import Lemmy
+from lemmytx.finding import PluginError, find
 from lemmytx.interfaces import ICandidate, IRequest, IScheduler, ISchedulerPlugin
-from lemmytx.plugin import (
-    PluginError,
-    Scheduler,
-    build_check,
-    build_scheduler,
-    find,
-    find_checks,
-    find_schedulers,
-)
+from lemmytx.plugin import Scheduler, build_check, build_scheduler, find_checks, find_schedulers
 from lemmytx.testing import Candidate, Request, check_scheduler
 from lemmytx.units import duration
 

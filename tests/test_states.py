@@ -15,9 +15,10 @@ from lemmytx import config
 from lemmytx.addresses import parse_url
 from lemmytx.balance.round_robin import RoundRobin
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.health import Checkup
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.directory import figures_of, find, strays
 from lemmytx.interfaces import Unknown
 from lemmytx.net.network import Network

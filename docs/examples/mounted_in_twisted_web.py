@@ -18,8 +18,9 @@ from twisted.web.static import Data
 from lemmytx.addresses import parse_url
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.resource import ReverseProxyResource

@@ -24,7 +24,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from lemmytx.admin import acts, backends, explain, health, stats
+from lemmytx.admin import acts, backends, explain, haproxy, health, metrics, stats
 from lemmytx.admin.access import SAFE, Access, check_admin, role_refused
 from lemmytx.admin.answers import prepare, refuse
 from lemmytx.interfaces import IInstance
@@ -226,6 +226,8 @@ def admin_site(instance: IInstance, tokens: Sequence[Token], reactor: IReactorTi
     _add_errors(app)
     health.add_routes(app, instance.ready, instance.store)
     stats.add_routes(app, stats.Statistics(instance, reactor))
+    metrics.add_routes(app, metrics.Metrics(instance, reactor), reactor)
+    haproxy.add_routes(app, instance, reactor)
     acts.add_routes(app, instance, lambda request: request.token)
     backends.add_routes(app, instance, lambda request: request.token)
     explain.add_routes(app, instance)

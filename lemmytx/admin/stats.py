@@ -28,7 +28,15 @@ from lemmytx.cluster.histogram import quantiles
 from lemmytx.cluster.traffic import PERIODS, Traffic
 from lemmytx.http1 import codec
 from lemmytx.interfaces import IInstance
-from lemmytx.proxy.figures import BackendFigures, BucketFigures, ClusterFigures, Figures, Lately, add_up
+from lemmytx.proxy.figures import (
+    CONFIGURATION,
+    BackendFigures,
+    BucketFigures,
+    ClusterFigures,
+    Figures,
+    Lately,
+    add_up,
+)
 from lemmytx.proxy.snapshot import Slices, Snapshot
 from lemmytx.table import State
 
@@ -113,6 +121,8 @@ def backend_facts(backend: BackendFigures) -> dict[str, Any]:
     if backend.wanted:
         at, by, why = backend.wanted
         seen |= state_facts(State(backend.state, why, by, at))
+        if by == CONFIGURATION and not at:
+            seen["state_since"] = None  # nobody knows when the file was written
     if backend.since:
         since = datetime.fromtimestamp(backend.since, UTC).isoformat(timespec="seconds")
         seen |= {"health_since": since, "health_reason": backend.reason}

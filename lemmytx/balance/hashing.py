@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from math import log
 from struct import Struct
 from typing import Literal
 
@@ -171,9 +172,17 @@ class ByKey(Offered):
                 ):
                     return backend
                 number = _again(number)
-        # Few are left: a number for each, out of its name and the key, and the greatest wins.
+        # Few are left: a number for each, out of its name and the key, and the greatest for its weight wins.
         fitting = [b for b in usable if not bound or b.active < bound * b.weight] or list(usable)
-        return max(fitting, key=lambda backend: blake2b(backend.name.encode() + b"\0" + key, digest_size=8).digest())
+        return max(fitting, key=lambda backend: _lot(backend, key))
+
+
+def _lot(backend: ICandidate, key: bytes) -> float:
+    """What one draws for a key, so that each has the greatest for as many keys as its weight says (C. Schindelhauer, G.
+    Schomaker, Weighted Distributed Hash Tables, 2005)."""
+    # 52 bits and a half fit into a float, so it is neither 0 nor 1.
+    drawn = ((_number(blake2b(backend.name.encode() + b"\0" + key, digest_size=8).digest())[0] >> 12) + 0.5) / (1 << 52)
+    return (backend.weight or 1) / -log(drawn)
 
 
 class IpHash(ByKey):

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from lemmytx.addresses import Location
 from lemmytx.cluster.health import Checkup, Health
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.subsets import UNLABELLED, Labels
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.cluster.way import PLAIN, Way
 from lemmytx.interfaces import ICandidate
@@ -70,8 +71,9 @@ class Backend:
     @ivar weight: the one that is in force: what is configured, or what there is of it yet
         (L{lemmytx.cluster.warming}). C{warmth} says how much of it that is.
     @ivar full_weight: as configured.
-    @ivar state: what an operator wants: C{ready}, C{drain}, C{disabled}; C{wanted}: the L{State} that says so, with its
-        reason; L{None}: nobody has said anything.
+    @ivar state: what is wanted of it: C{ready}, C{drain}, C{disabled}; C{wanted}: the L{State} of the store that says
+        so, with its reason; L{None}: that says nothing, and C{configured}, the configuration's word, holds.
+    @ivar labels: names and values by which routes choose among the members of a cluster (L{lemmytx.cluster.subsets}).
     @ivar room: how many exchanges of this process it takes at one time, where it has a capacity: all of that, or this
         process's share.
     @ivar addresses: what to connect to, best first; empty while a name has not been resolved.
@@ -88,9 +90,9 @@ class Backend:
     """
 
     __slots__ = (
-        "active", "addresses", "capacity", "changed", "checked", "checkup", "connects", "ejection", "ejections",
-        "elsewhere", "failures", "freed", "full_weight", "idle", "location", "name", "network", "passive", "pool",
-        "reused", "role", "room", "state", "suspected", "traffic", "url", "wanted", "warmth",
+        "active", "addresses", "capacity", "changed", "checked", "checkup", "configured", "connects", "ejection",
+        "ejections", "elsewhere", "failures", "freed", "full_weight", "idle", "labels", "location", "name", "network",
+        "passive", "pool", "reused", "role", "room", "state", "suspected", "traffic", "url", "wanted", "warmth",
         "watch", "way", "weight",
     )  # fmt: skip
 
@@ -106,6 +108,7 @@ class Backend:
         capacity: int = 0,
         role: str = "active",
         way: Way = PLAIN,
+        state: str = "ready",
     ) -> None:
         self.name = name
         self.url = url
@@ -119,8 +122,9 @@ class Backend:
         self.capacity = self.room = capacity
         self.role = role
         self.way = way
-        self.state = "ready"
+        self.state = self.configured = state
         self.wanted: State | None = None
+        self.labels: Labels = UNLABELLED
         self.addresses: tuple[str, ...] = ()
         self.active = 0
         self.elsewhere = 0
@@ -209,6 +213,10 @@ class Backend:
                 self.room = min(self.room, other.room)
             self.capacity = other.capacity
         self.role = other.role
+        self.labels = other.labels
+        self.configured = other.configured
+        if self.wanted is None:
+            self.state = other.configured
         self.pool = other.pool
         if self.way is not other.way:
             # What was agreed upon on the connections that there are holds no more.

@@ -25,102 +25,18 @@ from typing import Any
 from twisted.logger import Logger
 
 from lemmytx.cluster.backend import Backend
-from lemmytx.cluster.breaker import CLOSED, OPEN, Breaker, BreakerRules
+from lemmytx.cluster.breaker import CLOSED, OPEN, Breaker
 from lemmytx.cluster.explain import Explanation, explain
 from lemmytx.cluster.followed import FEW, Followed
 from lemmytx.cluster.health import printable, shown
-from lemmytx.cluster.hedging import Delay, HedgeRules
+from lemmytx.cluster.hedging import Delay
 from lemmytx.cluster.passive import most_ejected
-from lemmytx.cluster.queue import Queue, QueueRules
-from lemmytx.cluster.sticky import Sticky
+from lemmytx.cluster.queue import Queue
+from lemmytx.cluster.rules import QueueRules, Rules
+from lemmytx.cluster.subsets import Labels, outside, subset_of
 from lemmytx.cluster.warming import Warming
 from lemmytx.interfaces import IFollowingScheduler, IObservingScheduler, IScheduler
 from lemmytx.message import ResponseHead
-
-#: At least so many retries may run at one time in a cluster, and at most this share of its active exchanges
-#: (Envoy's retry budget): retries must not turn a slow backend into a flood on the others.
-RETRIES_AT_LEAST = 3
-RETRY_SHARE = 0.2
-
-
-class Rules:
-    """
-    What holds for every exchange with a cluster.
-
-    @ivar attempts: how many backends an exchange tries at the most.
-    @ivar replay: how many bytes of a request body are held for another attempt.
-    @ivar retry_on: statuses of a response that lead to another attempt.
-    @ivar retry_reset: whether a new connection that ends before any byte of a response does so as well.
-    @ivar non_idempotent: whether that holds for POST and PATCH too.
-    @ivar fail_on: statuses of a response that count as a failure of the backend.
-    @ivar connect: seconds for a connection to be made.
-    @ivar read: seconds between two reads from a backend that has the whole request.
-    @ivar write: seconds that a backend may refuse to take more of a request.
-    @ivar own_host: whether the backend gets its own name as Host instead of the client's.
-    @ivar max_ejected: the share of the backends that may be out passively at one time, 0 to 1.
-    @ivar queue: how requests wait that nobody can take now; L{None}: they do not.
-    @ivar sticky: what binds clients to backends; L{None}: they are not bound.
-    @ivar slow_start: seconds until a backend that comes back has all of its weight; 0 = at once.
-    @ivar panic: when less than this share of the backends is up, their health is ignored; 0 to 1, 0: never.
-    @ivar budget: the share of the active exchanges that may be retries, 0 to 1; C{budget_at_least}: so many always may.
-    @ivar try_timeout: seconds until the head of a response after which another backend is tried; 0 = that is C{read}'s.
-    @ivar backoff: seconds, of the first pause before all backends are tried anew, and of the longest; L{None}: none is
-        tried twice.
-    @ivar hedge: when a second request is sent beside one that takes long; L{None}: never.
-    @ivar breaker: when the whole cluster is left alone for a while; L{None}: never.
-    """
-
-    __slots__ = (
-        "attempts", "backoff", "breaker", "budget", "budget_at_least", "connect", "fail_on", "hedge", "max_ejected",
-        "non_idempotent", "own_host", "panic", "queue", "read", "replay", "retry_on", "retry_reset", "slow_start",
-        "sticky", "try_timeout", "write",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        attempts: int = 2,
-        replay: int = 64 * 1024,
-        retry_on: frozenset[int] = frozenset(),
-        non_idempotent: bool = False,
-        fail_on: frozenset[int] = frozenset((502, 503, 504)),
-        connect: float = 4.0,
-        read: float = 30.0,
-        write: float = 8.0,
-        own_host: bool = False,
-        max_ejected: float = 0.5,
-        panic: float = 0.0,
-        slow_start: float = 0.0,
-        queue: QueueRules | None = None,
-        sticky: Sticky | None = None,
-        budget: float = RETRY_SHARE,
-        budget_at_least: int = RETRIES_AT_LEAST,
-        try_timeout: float = 0.0,
-        backoff: tuple[float, float] | None = None,
-        hedge: HedgeRules | None = None,
-        breaker: BreakerRules | None = None,
-        retry_reset: bool = False,
-    ) -> None:
-        self.attempts = attempts
-        self.replay = replay
-        self.retry_on = retry_on
-        self.retry_reset = retry_reset
-        self.non_idempotent = non_idempotent
-        self.fail_on = fail_on
-        self.connect = connect
-        self.read = read
-        self.write = write
-        self.own_host = own_host
-        self.max_ejected = max_ejected
-        self.panic = panic
-        self.slow_start = slow_start
-        self.queue = queue
-        self.sticky = sticky
-        self.budget = budget
-        self.budget_at_least = budget_at_least
-        self.try_timeout = try_timeout
-        self.backoff = backoff
-        self.hedge = hedge
-        self.breaker = breaker
 
 
 class Cluster:
@@ -138,6 +54,7 @@ class Cluster:
     @ivar failover: where requests go while no backend is up; L{None}: nowhere.
     @ivar hedge: when a second request is sent beside one that takes long; L{None}: never.
     @ivar ejected: called with its name and a backend that failures have put out; L{None}: nobody wants to know.
+    @ivar labelled: whether a member has labels, so that there may be requests for some of them alone.
     @ivar retrying: retries under way, hedges included.
     @ivar retries: how many there were, C{retries_refused}: for how many the budget had no room, C{hedges}: requests
         that were sent beside others, C{hedge_wins}: those that were answered first, C{failovers}: requests that went to
@@ -148,10 +65,10 @@ class Cluster:
     """
 
     __slots__ = (
-        "_begun", "_followed", "_known", "_log", "_open", "_recheck_at", "_seconds", "_steady", "_turn", "_warming",
-        "_warned", "backends", "breaker", "candidates", "ejected", "failover", "failovers", "fallback", "gate", "hedge",
-        "hedge_wins", "hedges", "name", "observer", "panicking", "queue", "retries", "retries_refused", "retrying",
-        "rules", "scheduler", "scheduler_failures", "turned_away",
+        "_begun", "_followed", "_known", "_log", "_open", "_recheck_at", "_seconds", "_steady", "_subsets", "_turn",
+        "_warming", "_warned", "backends", "breaker", "candidates", "ejected", "failover", "failovers", "fallback",
+        "gate", "hedge", "hedge_wins", "hedges", "labelled", "name", "observer", "panicking", "queue", "retries",
+        "retries_refused", "retrying", "rules", "scheduler", "scheduler_failures", "turned_away",
     )  # fmt: skip
 
     def __init__(
@@ -189,6 +106,9 @@ class Cluster:
         #: Who can take a request that has been nowhere yet; L{None}: it is to be worked out anew. C{_known}: the same.
         self._open: tuple[Backend, ...] | None = None
         self._known: frozenset[Backend] = frozenset()
+        #: C{candidates} of each subset that was asked for.
+        self._subsets: dict[Labels, tuple[Backend, ...]] = {}
+        self.labelled = False
         #: Whether that stays so until something is told.
         self._steady = True
         self._recheck_at = inf
@@ -221,7 +141,10 @@ class Cluster:
             self.scheduler = scheduler
             self._warned = False
         self.observer = self._observe if IObservingScheduler.providedBy(scheduler) else None
-        following: Any = scheduler if len(members) > FEW and IFollowingScheduler.providedBy(scheduler) else None
+        self.labelled = any(backend.labels for backend in members)
+        # One that follows many admits them for every request alike, which labels do not let it.
+        many = len(members) > FEW and not self.labelled
+        following: Any = scheduler if many and IFollowingScheduler.providedBy(scheduler) else None
         self._followed = None if following is None else Followed(following, self._seconds, self._failed)
         if self.queue is not None:
             self.queue.configure(rules.queue or QueueRules(limit=0, on_unavailable=False))
@@ -292,6 +215,7 @@ class Cluster:
         # Whether the one request that a backend on trial gets has begun, and has ended, is not told.
         self._steady = not any(b.passive.ejected and b.passive.until <= now for b in suspects)
         self._open = None
+        self._subsets.clear()
         out = [b.passive.until for b in suspects if b.passive.ejected and b.passive.until > now]
         self._recheck_at = min([*out, self._warming.next])
         if self._followed is not None:
@@ -317,7 +241,8 @@ class Cluster:
         threshold = self.rules.panic
         panicking = False
         if threshold:
-            wanted = [b for b in self.backends if b.state == "ready"]
+            # One without an address could not be used in any case; at the start that is each of them for a moment.
+            wanted = [b for b in self.backends if b.state == "ready" and b.located]
             up = sum(b.health in ("up", "going_down") for b in wanted)
             panicking = up < threshold * len(wanted) - 1e-9
             if panicking is not self.panicking:
@@ -341,16 +266,19 @@ class Cluster:
         @param exchange: an L{lemmytx.interfaces.IRequest} with the attribute C{tried}, the backends it has been to.
         @return: a backend; L{None} when there is none that can take the request now.
         """
+        subset = subset_of(self, exchange) if self.labelled else None
         if self.rules.sticky is not None and not exchange.tried:
             bound = self.rules.sticky.bound(self, exchange)
-            if bound is not None:
+            if subset and exchange.binding.backend is not None and outside(exchange.binding.backend, subset):
+                exchange.binding.spilled = False  # as one that is gone: whoever answers binds the client anew
+            elif bound is not None:
                 return bound
         if self._recheck_at < inf and self._seconds() >= self._recheck_at:
             self.changed()
         if self._followed is not None:
             return self._follow(exchange)
-        if exchange.tried:
-            candidates = self._offered(exchange.tried)
+        if exchange.tried or subset:
+            candidates = self._offered(exchange.tried, subset)
         else:
             offered = self._open
             candidates = self._look() if offered is None else offered
@@ -424,10 +352,19 @@ class Cluster:
             return "health"
         return "full" if backend.capacity and backend.active >= backend.room else ""
 
-    def _offered(self, tried: tuple[Backend, ...]) -> tuple[Backend, ...]:
-        """The candidates for one request, where each has to be looked at."""
+    def _offered(self, tried: tuple[Backend, ...], subset: Labels | None = None) -> tuple[Backend, ...]:
+        """
+        The candidates for one request, where each has to be looked at.
+
+        @param subset: the labels that they must have.
+        """
         now = self._seconds()
         available = self.candidates
+        if subset:
+            known = self._subsets.get(subset)
+            if known is None:
+                known = self._subsets[subset] = tuple(b for b in available if subset <= b.labels)
+            available = known
         offered = self._with_room(available, tried, now)
         if offered:
             return offered
@@ -435,6 +372,8 @@ class Cluster:
             if role == "backup" and available:
                 break
             others = tuple(b for b in self.backends if b.role == role and self._available(b, now))
+            if subset:
+                others = tuple(b for b in others if subset <= b.labels)
             offered = self._with_room(others, tried, now)
             if offered:
                 return offered
@@ -481,10 +420,16 @@ class Cluster:
                 what=what,
             )
 
-    def full(self) -> bool:
-        """Whether the reason for having nobody to choose is that all who are available are at capacity."""
-        now = self._seconds()
-        return any(b.capacity and b.active >= b.room and self._available(b, now) for b in self.backends)
+    def full(self, request: Any = None) -> bool:
+        """
+        Whether the reason for having nobody to choose is that all who are available are at capacity.
+
+        @param request: for which, where there are labels; L{None}: for one that asks for none.
+        """
+        now, subset = self._seconds(), subset_of(self, request)
+        return any(
+            b.capacity and b.active >= b.room and subset <= b.labels and self._available(b, now) for b in self.backends
+        )
 
     def may_retry(self) -> bool:
         """Whether the budget has room for one more retry. Asked when there is one to be made."""
@@ -498,11 +443,17 @@ class Cluster:
         rules = self.rules
         return self.retrying < max(rules.budget_at_least, rules.budget * self.active)
 
-    def up(self) -> bool:
-        """Whether there is a backend that takes requests, were it not for its capacity. One on trial takes but that."""
-        now = self._seconds()
+    def up(self, request: Any = None) -> bool:
+        """
+        Whether there is a backend that takes requests, were it not for its capacity. One on trial takes but that.
+
+        @param request: which, where there are labels; L{None}: one that asks for none.
+        """
+        now, subset = self._seconds(), subset_of(self, request)
         return any(
-            self._available(b, now) and (self.panicking or not b.passive.suspect or b.passive.may_try(now))
+            subset <= b.labels
+            and self._available(b, now)
+            and (self.panicking or not b.passive.suspect or b.passive.may_try(now))
             for b in self.backends
         )
 

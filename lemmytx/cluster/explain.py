@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.health import printable
+from lemmytx.cluster.subsets import outside, subset_of
 from lemmytx.interfaces import IPreviewingScheduler
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class Dropped(NamedTuple):
     """
     A backend that does not come into question.
 
-    @ivar filter: what has dropped it: C{state}, C{address}, C{health}, C{tried}, C{capacity}, C{role} or C{sticky}.
+    @ivar filter: what has dropped it: C{labels}, C{state}, C{address}, C{health}, C{tried}, C{capacity}, C{role} or
+        C{sticky}.
     @ivar reason: in a few words.
     """
 
@@ -46,10 +48,11 @@ class Explanation(NamedTuple):
     bound: bool = False
 
 
-#: What becomes of a client whose backend cannot take its request, by what L{Cluster.obstacle} says.
+#: What becomes of a client whose backend cannot take its request, by what L{Cluster.obstacle} says, or C{labels}.
 _UNBOUND = {
     "state": ", which an operator has taken out: whoever answers binds it anew",
     "health": ", which is not well: whoever answers binds it anew",
+    "labels": ", which the route does not want: whoever answers binds it anew",
     "full": ", which is full: this one request goes elsewhere",
 }
 
@@ -59,11 +62,14 @@ def explain(cluster: Cluster, request: Any) -> Explanation:
     @param request: an L{lemmytx.interfaces.IRequest}; where it has C{tried}, these are left out.
     """
     sticky = cluster.rules.sticky
+    subset = subset_of(cluster, request)
     binding = ""
     if sticky is not None and not getattr(request, "tried", ()):
         bound, obstacle = sticky.preview(cluster, request)
         if bound is not None:
             binding = f"the client is bound to {bound.name}"
+            if outside(bound, subset):
+                obstacle = "labels"
             if not obstacle:
                 rest = [Dropped("sticky", backend, binding) for backend in cluster.backends if backend is not bound]
                 return Explanation(rest, (bound,), bound, binding, True)
@@ -71,7 +77,8 @@ def explain(cluster: Cluster, request: Any) -> Explanation:
     dropped = {}
     available = set()
     for backend in cluster.backends:
-        reason = _unavailable(cluster, backend)
+        other = outside(backend, subset)
+        reason = ("labels", other) if other else _unavailable(cluster, backend)
         if not reason:
             available.add(backend)
             reason = _taken(cluster, backend, getattr(request, "tried", ()))
@@ -123,6 +130,8 @@ def _unavailable(cluster: Cluster, backend: Backend) -> tuple[str, str] | None:
 def told(backend: Backend) -> str:
     """Who has taken it out, and why."""
     wanted = backend.wanted
+    if wanted is None and backend.state == backend.configured:
+        return f"the configuration sets it to {backend.state}"
     if wanted is None or not wanted.by:
         return f"an operator set it to {backend.state}"
     return printable(f"{wanted.by} set it to {backend.state}{': ' if wanted.why else ''}{wanted.why}")

@@ -69,8 +69,9 @@ class Multiplexed(Backend):
         role: str = "active",
         way: Way = PLAIN,
         streams: int = STREAMS,
+        state: str = "ready",
     ) -> None:
-        super().__init__(name, url, location, network, passive, pool, weight, capacity, role, way)
+        super().__init__(name, url, location, network, passive, pool, weight, capacity, role, way, state)
         self.streams = self.expected = streams
         self.connections: list[Shared] = []
         self.gatherings: list[Any] = []

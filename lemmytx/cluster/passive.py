@@ -6,6 +6,10 @@ as a trial: when one succeeds the backend is back, when one fails it is out agai
 up to ten times C{retry_interval}. A success between failures does not forget them: a backend that fails every second
 exchange has to go.
 
+In panic (L{lemmytx.cluster.cluster}) one that is out gets exchanges before its time is over. Those are no trials that
+it could fail: it is out already, and each of them would make that longer. One that succeeds brings it back all the
+same.
+
 How many backends of a cluster may be out is not known here, so the caller says whether there is room
 (L{most_ejected}). Times are what the caller's clock says, in seconds; nothing here reads a clock.
 
@@ -15,6 +19,7 @@ How many backends of a cluster may be out is not known here, so the caller says 
   fine      suspect, or out          -                                             -
   suspect   suspect, or out          fine when the last failure is out of window   -
   out       - (it was under way)     - (it was under way)                          -
+  in panic  -                        fine                                          -
   on trial  out, for longer          fine                                          out, free for another trial
   ========  =======================  ============================================  ==========================
 """
@@ -113,7 +118,7 @@ class Passive:
         if not self.max_fails:
             return False
         if self.ejected:
-            if not self.trying:
+            if not self.trying or now < self.until:
                 return False
             self._eject(now)
             return True

@@ -15,6 +15,9 @@ turn, and must not stand in the way of others, who may have room where it has be
 other class can take from it then; so where all tokens are out, that much of the capacity lies idle. The budget of
 retries bounds how many these are.
 
+Where routes ask for labels (L{lemmytx.cluster.subsets}) those in a line want different backends. Who can go nowhere
+stands in nobody's way then: the first goes on for whom there is a backend, and whoever comes has a look taken at once.
+
 What can make room, and so wakes it: a backend is done with an exchange (C{Backend.freed}, set while somebody waits), a
 token is given back, the state or the room of a backend is another (C{Cluster.changed}), or the time is over for which
 one was out.
@@ -23,78 +26,21 @@ one was out.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-from lemmytx.balance.buckets import UNBOUNDED, Bucket, Root, Share
+from lemmytx.balance.buckets import UNBOUNDED, Bucket, Root
 from lemmytx.cluster.backend import Backend
+from lemmytx.cluster.place import Place
+from lemmytx.cluster.rules import USUAL, QueueRules
+from lemmytx.cluster.subsets import Turns, subset_of
 from lemmytx.cluster.traffic import FULL, Traffic
 from lemmytx.net.ticker import Ticker
 
 if TYPE_CHECKING:
     from lemmytx.cluster.cluster import Cluster
-
-#: The bucket of requests for which nobody names one, where there is a bucket of that name.
-USUAL = "main"
-
-
-class QueueRules(NamedTuple):
-    """
-    How requests wait.
-
-    @ivar limit: how many in each bucket; 0 = none.
-    @ivar timeout: seconds, at the most.
-    @ivar retry_after: seconds after which a client should come again that found the queue full.
-    @ivar on_unavailable: whether they wait also while there is no backend that could take any.
-    @ivar buckets: those below the root. With them, every active backend has a capacity.
-    @ivar usual: the name of the bucket for requests that name none; L{None}: C{USUAL} if there is one, else the root.
-    @ivar classify: names the bucket of an L{lemmytx.interfaces.IRequest}, or says L{None}.
-    """
-
-    limit: int = 1000
-    timeout: float = 30.0
-    retry_after: int = 30
-    on_unavailable: bool = True
-    buckets: tuple[Share, ...] = ()
-    usual: str | None = None
-    classify: Callable[[Any], object] | None = None
-
-
-class Place:
-    """
-    An exchange's place in the queue, and its token after that, where tokens are counted.
-
-    @ivar bucket: the leaf.
-    @ivar token: whether it has one.
-    @ivar waiting: whether it is a place in the queue; with a token: of a retry.
-    @ivar since: when it got in line, on the ticker's clock.
-    """
-
-    __slots__ = ("bucket", "check_at", "deadline", "exchange", "queue", "since", "token", "waiting")
-
-    def __init__(self, queue: Queue, bucket: Bucket, exchange: Any, token: bool = False) -> None:
-        self.queue = queue
-        self.bucket = bucket
-        self.exchange = exchange
-        self.token = token
-        self.waiting = False
-        self.since = 0.0
-        self.deadline = inf
-        self.check_at = inf
-
-    def expired(self) -> None:
-        """See L{lemmytx.net.ticker.Timed}."""
-        self.queue.timed_out(self)
-
-    def leave(self) -> None:
-        """The exchange is over, or does not want it any more. Takes the same time however many wait."""
-        self.queue.left(self)
-
-    def __repr__(self) -> str:
-        return f"<Place {'in line' if self.waiting else 'token'} bucket={self.bucket.name or '(root)'}>"
 
 
 class Queue:
@@ -217,7 +163,7 @@ class Queue:
             C{no_backend}.
         """
         bucket = self.bucket_of(exchange)
-        refusal = self.refusal(bucket)
+        refusal = self.refusal(bucket, exchange)
         if refusal:
             if refusal != "no_backend":
                 bucket.refuse()
@@ -226,6 +172,8 @@ class Queue:
         self._line(bucket)[place] = None
         bucket.wait(1)
         self._begin(place, self.rules.timeout)
+        if self._cluster.labelled:
+            self.wake()  # those before it may all wait for others than it does
         return ""
 
     def _begin(self, place: Place, seconds: float) -> None:
@@ -270,25 +218,40 @@ class Queue:
         others = [*cluster.candidates, *cluster.standing_in("standby")]
         if not cluster.candidates:
             others += cluster.standing_in("backup")
-        return [backend for backend in others if backend not in exchange.tried]
+        subset = subset_of(cluster, exchange)
+        if subset:
+            active = any(subset <= backend.labels for backend in cluster.candidates)
+            others = [*others, *(() if active or not cluster.candidates else cluster.standing_in("backup"))]
+        return [backend for backend in others if backend not in exchange.tried and subset <= backend.labels]
 
-    def refusal(self, bucket: Bucket) -> str:
-        """Why a request of this leaf must not wait now, as L{wait} returns it. Nothing changes by it."""
-        if not bucket.queued and not self._may_come():
+    def refusal(self, bucket: Bucket, request: Any = None) -> str:
+        """
+        Why a request of this leaf must not wait now, as L{wait} returns it. Nothing changes by it.
+
+        @param request: the request, where there are labels.
+        """
+        alone = bool(subset_of(self._cluster, request))
+        if (alone or not bucket.queued) and not self._may_come(request if alone else None):
             return "no_backend"
         if bucket.queued >= self.rules.limit:
             return "queue_full" if self.rules.limit else "overloaded"
         return ""
 
-    def _may_come(self) -> bool:
-        """Whether waiting makes sense: there is a backend that could take a request when it has less to do."""
+    def _may_come(self, request: Any = None) -> bool:
+        """
+        Whether waiting makes sense: there is a backend that could take a request when it has less to do.
+
+        @param request: one that asks for labels; L{None}: one that does not.
+        """
         cluster = self._cluster
         if not cluster.backends:
             return False  # nothing can come back
-        if cluster.failover is not None and not cluster.up():
+        if cluster.failover is not None and not cluster.up(request):
             return False  # they need not wait for that: another cluster has them
         if self.rules.on_unavailable and not self._dissolved:
             return True
+        if request is not None:
+            return cluster.up(request) or cluster.full(request)
         return bool(self.root.ceil) if self.counted else cluster.full()
 
     def left(self, place: Place) -> None:
@@ -367,6 +330,7 @@ class Queue:
         root, cluster, counted = self.root, self._cluster, self.counted
         self._stirred = False
         passed: list[Bucket] = []
+        turns = Turns(cluster, self._lines) if cluster.labelled else None
         try:
             for place in list(self._again):
                 exchange = place.exchange
@@ -377,12 +341,17 @@ class Queue:
                         exchange.place = None
                     exchange.admitted(backend, place.since)
             while (leaf := root.next(passed)) is not None:
-                place = next(iter(self._lines[leaf]))
-                exchange = place.exchange
-                backend = cluster.choose(exchange)
-                if backend is None:
+                found: tuple[Place, Backend | None] | None
+                if turns is None:
+                    place = next(iter(self._lines[leaf]))
+                    found = place, cluster.choose(place.exchange)
+                else:
+                    found = turns.next(leaf)
+                if found is None or found[1] is None:
                     passed.append(leaf)
                     continue
+                place, backend = found
+                exchange = place.exchange
                 self._take_out(place)
                 if counted:
                     root.admit(leaf)
@@ -424,11 +393,20 @@ class Queue:
         for place in list(self._again):
             if place.waiting and not self._left_for(place.exchange):
                 self._turn_away(place, "no_backend")
+        if self.waiting and self._cluster.labelled:
+            self._part()
         if self.waiting:
             if self._may_come():
                 self.wake()
             else:
                 self.turn_away()
+
+    def _part(self) -> None:
+        """Turn those away, and only those, that wait for labels which nobody is going to have."""
+        for place in [place for line in self._lines.values() for place in line]:
+            exchange = place.exchange
+            if place.waiting and subset_of(self._cluster, exchange) and not self._may_come(exchange):
+                self._turn_away(place, "no_backend")
 
     def uncovered(self, backend: Backend) -> list[str]:
         """

@@ -139,6 +139,32 @@ def _bucket_names(buckets: object) -> Iterator[str]:
         yield from _bucket_names(_mapping(bucket).get("buckets"))
 
 
+def check_subsets(document: Document) -> None:
+    """The subset that a route asks for has a backend in the route's cluster."""
+    data = _mapping(document.data)
+    clusters = _mapping(data.get("clusters"))
+    for number, vhost in _items(data.get("vhosts")):
+        for place, route in _items(_mapping(vhost).get("routes")):
+            wanted, name = _mapping(_mapping(route).get("subset")), _mapping(route).get("cluster")
+            if not wanted or not isinstance(name, str) or not isinstance(clusters.get(name), dict):
+                continue
+            backends = [each for _, each in _items(_mapping(clusters[name]).get("backends"))]
+            labels = [_mapping(_mapping(backend).get("labels")) for backend in backends]
+            if any(wanted.items() <= each.items() for each in labels if _plain(each)) or not _plain(wanted):
+                continue
+            subset = ", ".join(f"{label}={value}" for label, value in wanted.items())
+            missing = f"has all of these labels: {subset}" if any(labels) else "has labels"
+            document.refuse(
+                ("vhosts", number, "routes", place, "subset"),
+                f"no backend of cluster {shown(name)} {missing}; the route could reach nobody",
+            )
+
+
+def _plain(labels: Mapping[str, object]) -> bool:
+    """Whether these can be labels at all; the model says so when they cannot."""
+    return all(isinstance(value, str) for value in labels.values())
+
+
 def check_hosts(document: Document) -> None:
     """No host stands in two places, compared as requests are: case, trailing dot and script do not matter."""
     first: dict[str, Path] = {}

@@ -106,6 +106,7 @@ def read(
     checks.check_references(document)
     checks.check_stand_ins(document)
     checks.check_classes(document)
+    checks.check_subsets(document)
     checks.check_hosts(document)
     checks.check_routes(document)
     refused = take_out(document.data)

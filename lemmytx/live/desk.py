@@ -9,6 +9,7 @@ tells the others how the instance as a whole is doing.
 from __future__ import annotations
 
 import os
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from twisted.logger import Logger
 from lemmytx import __version__, model
 from lemmytx.interfaces import IBackendStore
 from lemmytx.live import spare
-from lemmytx.live.keeper import Keeper
+from lemmytx.live.keeper import NOWHERE, Keeper
 from lemmytx.live.spare import Spare
 from lemmytx.plugin import build_store, find_stores
 from lemmytx.store.place import Place
@@ -41,6 +42,9 @@ LOCAL = ("memory", "file")
 
 #: How many other processes are shown.
 MOST_SHOWN = 100
+
+#: User and password in a URL.
+_LOGIN = re.compile(r"//[^/@\s]*@")
 
 #: What others have in flight, by vhost and member text.
 Elsewhere = Mapping[tuple[str, str], int]
@@ -97,7 +101,7 @@ class Desk:
         @param folders: of drop-in plugins, absolute.
         @return: who looks after it; L{None}: it is the present one.
         @raise ValueError: it cannot be used, or not with these options; with a text for the user.
-        @raise lemmytx.plugin.PluginError: it is a plugin's, and that is of no use.
+        @raise lemmytx.finding.PluginError: it is a plugin's, and that is of no use.
         """
         settings = effective(configuration.store, self.private)
         kind, options = settings.type, dict(settings.options)
@@ -111,10 +115,17 @@ class Desk:
         wanted = settings.outage_copy
         if kind not in LOCAL and wanted != "off":
             wanted = os.path.join(self.folder, os.path.expanduser(wanted)) if wanted else ""
-            copy = Spare(spare.place(wanted, what, dict(os.environ)), kind, self._reactor, self._writes)
+            # Who has another password from now on still has the same table.
+            which = _LOGIN.sub("//", what)
+            copy = Spare(spare.place(wanted, which, dict(os.environ)), kind, self._reactor, self._writes)
         keeper = Keeper(configuration.store.type, store, self._reactor, copy, self._quiet)
         keeper.key = key
         await keeper.open()
+        if self.keeper is not None and keeper.source == NOWHERE:
+            # There is a table at work, and none here: whoever wrote that did not mean that all should be gone.
+            why = keeper.problem or "it does not answer"
+            self._close(keeper)
+            raise ValueError(f"not available: {why}; the present one goes on")
         return keeper
 
     def commit(

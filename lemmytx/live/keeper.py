@@ -101,6 +101,11 @@ class Keeper:
 
         @raise ValueError: this store can never be used; with a text for the user.
         """
+        if self._spare is not None:
+            # Before the store is asked: whether an empty one is believed depends on what was known before.
+            found = await self._spare.read()
+            if found is not None:
+                self.table, self.source = found, FILE
         opened: Deferred[Any] = Deferred()
         late = self._reactor.callLater(PATIENCE, self._late, opened)
         maybeDeferred(self.store.open, self._told, self._hint).addBoth(_pass_on, opened)
@@ -115,10 +120,6 @@ class Keeper:
         finally:
             if late.active():
                 late.cancel()
-        if self.source == NOWHERE and self._spare is not None:
-            found = await self._spare.read()
-            if found is not None and self.source == NOWHERE:
-                self.table, self.source = found, FILE
         # Not before: whether there is a table to go on with is what people want to know.
         self._opening = False
         self._tell()

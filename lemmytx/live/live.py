@@ -85,6 +85,8 @@ class Live:
         self._told: set[Fault] = set()
         self._twice: dict[str, list[Fault]] = {}
         self._grown = self._shrunk = 0
+        #: How many full collections there had been when one became necessary; -1: none is.
+        self._awaited = -1
         self._stopped = False
 
     # Another table, another configuration
@@ -242,7 +244,9 @@ class Live:
         self._grown += 1
         if self._grown >= MANY:
             self._grown = 0
-            gc.freeze()
+            if self._awaited != _collections():
+                self._awaited = -1
+                gc.freeze()
 
     def _shrink(self) -> None:
         """Once in a while it has to: what is taken away hangs together in circles."""
@@ -250,6 +254,8 @@ class Live:
         if self._shrunk >= MANY:
             self._shrunk = 0
             gc.unfreeze()
+            # To freeze before it has looked through everything once would keep what is gone for ever.
+            self._awaited = _collections()
 
     def _left(self, backends: list[Backend]) -> None:
         for backend in backends:
@@ -287,6 +293,8 @@ class Live:
             return
         for vhost, member, why in islice(fresh, MOST_TOLD):
             what = f"member {member!r} of vhost {vhost!r}" if member else f"vhost {vhost!r}"
+            if not vhost:
+                what = f"state {member!r}" if member else "state of backends"
             log.warn("the store's {what} is left out: {why}", what=what, why=why)
         if len(fresh) > MOST_TOLD:
             log.warn("{count} more in the store are left out", count=len(fresh) - MOST_TOLD)
@@ -305,6 +313,11 @@ class Live:
         self._stopped = True
         self._stale.clear()
         self._addresses.stop()
+
+
+def _collections() -> int:
+    """How often Python's collector of garbage has looked through everything that is not frozen."""
+    return int(gc.get_stats()[2]["collections"])
 
 
 def _at_once(comparing: Coroutine[Any, Any, Difference]) -> Difference:

@@ -18,35 +18,22 @@ from pydantic import ValidationError
 
 from lemmytx import model
 from lemmytx.addresses import Location, parse_member
-from lemmytx.assemble import (
-    build_checkup,
-    build_pool,
-    build_queue,
-    build_rules,
-    build_sticky,
-    build_way,
-)
+from lemmytx.builders import build_checkup, build_pool, build_queue, build_rules, build_sticky, build_way
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.health import Checkup
 from lemmytx.cluster.multiplexed import Multiplexed
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.cluster.shares import portion
 from lemmytx.cluster.way import Way
+from lemmytx.finding import PluginError
 from lemmytx.interfaces import IHealthCheck
 from lemmytx.model.waiting import check_buckets
 from lemmytx.net.network import Network
 from lemmytx.net.tls.client import ALPN, ClientTls
-from lemmytx.plugin import (
-    PluginError,
-    build_check,
-    build_scheduler,
-    find_checks,
-    find_classifiers,
-    find_schedulers,
-    unfit,
-)
-from lemmytx.table import Entry, Member
+from lemmytx.plugin import build_check, build_scheduler, find_checks, find_classifiers, find_schedulers, unfit
+from lemmytx.table import MOST_SETTINGS, Entry, Member
 
 #: A check that runs programs is for the configuration's file to ask for: who may write to a store must not thereby be
 #: able to run what he likes on all instances.
@@ -103,6 +90,8 @@ class Parts:
         """
         if not text:
             return self.defaults
+        if len(text) > MOST_SETTINGS:
+            raise ValueError(f"settings: longer than {MOST_SETTINGS:,} characters")
         try:
             found = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 
 from lemmytx import model
 from lemmytx.assemble import CannotStart
+from lemmytx.finding import PluginError
 from lemmytx.live.desk import Desk, Elsewhere
 from lemmytx.live.keeper import Keeper
 from lemmytx.live.live import table_facts
@@ -20,7 +21,6 @@ from lemmytx.live.slices import Slices
 from lemmytx.live.telling import Summary, hostname
 from lemmytx.live.view import Difference, View, compare
 from lemmytx.net.network import Network
-from lemmytx.plugin import PluginError
 from lemmytx.proxy.snapshot import Snapshot
 from lemmytx.states import States
 from lemmytx.table import Hint, Report, Table

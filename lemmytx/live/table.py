@@ -13,6 +13,7 @@ from lemmytx.checks.rounds import Rounds
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.traffic import Traffic
+from lemmytx.finding import PluginError
 from lemmytx.live.desk import Desk
 from lemmytx.live.keeper import Keeper
 from lemmytx.live.live import Live
@@ -20,7 +21,6 @@ from lemmytx.live.mold import Parts
 from lemmytx.live.telling import Summary, Telling, hostname
 from lemmytx.live.view import Difference
 from lemmytx.net.network import Network
-from lemmytx.plugin import PluginError
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.snapshot import figures_of
 from lemmytx.proxy.statistics import Recent

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from lemmytx.model.settings import LONG, Settings, or_short
+from lemmytx.model.settings import LONG, WithOptions, or_short
 from lemmytx.model.towards import BackendTls
-from lemmytx.units import FLAG, SHARE, Substituted, count, duration, or_none, resolve
+from lemmytx.units import FLAG, SHARE, count, duration, or_none
 
 
 class CheckTls(BackendTls):
@@ -32,11 +32,13 @@ class CheckTls(BackendTls):
         return or_short(handler.resolve_ref_schema(handler(schema)), {"type": "boolean"})
 
 
-class HealthCheck(Settings):
+class HealthCheck(WithOptions):
     """
     Looking after backends without a request. The options of the type stand beside these settings: {type: http, path:
     /health, interval: 2}; docs/health.md has those of each type.
     """
+
+    _empty_too: ClassVar[bool] = True
 
     type: str = Field(
         min_length=1,
@@ -86,30 +88,6 @@ class HealthCheck(Settings):
     options: dict[str, Any] = Field(
         default_factory=dict, description="The options of the type, written beside the other settings."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather(cls, found: object) -> object:
-        """Called by pydantic first: what is no setting of every check is an option of this one."""
-        if not isinstance(found, Mapping) or isinstance(found.get("options"), Mapping):
-            return found
-        settings = {name: value for name, value in found.items() if name in cls.model_fields and name != "options"}
-        settings["options"] = {
-            # No rule waits for an option, so what comes from the environment is taken as it looks.
-            name: resolve(value) if isinstance(value, Substituted) else value
-            for name, value in found.items()
-            if name not in settings
-        }
-        return settings
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Pydantic: the JSON Schema as the file has it, options beside the settings."""
-        found = handler.resolve_ref_schema(handler(schema))
-        found.pop("additionalProperties", None)
-        properties = dict(found["properties"])
-        properties.pop("options", None)
-        return {**found, "properties": properties}
 
 
 class OwnHealthCheck(HealthCheck):

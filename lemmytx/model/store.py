@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import Field
 
-from lemmytx.model.settings import Settings
-from lemmytx.units import Substituted, duration, resolve
+from lemmytx.model.settings import WithOptions
+from lemmytx.units import duration
 
 
-class Store(Settings):
+class Store(WithOptions):
     """
     Where the table of vhosts and backends lives. The options of the type stand beside these settings: {type: file,
     path: table.db}; docs/stores.md has those of each type.
@@ -38,27 +36,3 @@ class Store(Settings):
     options: dict[str, Any] = Field(
         default_factory=dict, description="The options of the type, written beside the other settings."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gather(cls, found: object) -> object:
-        """Called by pydantic first: what is no setting of every store is an option of this one."""
-        if not isinstance(found, Mapping) or isinstance(found.get("options"), Mapping):
-            return found
-        settings = {name: value for name, value in found.items() if name in cls.model_fields and name != "options"}
-        settings["options"] = {
-            # No rule waits for an option, so what comes from the environment is taken as it looks.
-            name: resolve(value) if isinstance(value, Substituted) else value
-            for name, value in found.items()
-            if name not in settings and value is not None
-        }
-        return settings
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """Pydantic: the JSON Schema as the file has it, options beside the settings."""
-        found = handler.resolve_ref_schema(handler(schema))
-        found.pop("additionalProperties", None)
-        properties = dict(found["properties"])
-        properties.pop("options", None)
-        return {**found, "properties": properties}

@@ -17,7 +17,8 @@ from twisted.internet.interfaces import IDelayedCall
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.breaker import Pass
 from lemmytx.cluster.cluster import Cluster
-from lemmytx.cluster.queue import Place, Queue
+from lemmytx.cluster.place import Place
+from lemmytx.cluster.queue import Queue
 from lemmytx.cluster.sticky import Binding
 from lemmytx.message import IDEMPOTENT, ProtocolError, RequestHead
 from lemmytx.proxy.asker import Asker
@@ -32,6 +33,7 @@ from lemmytx.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from lemmytx.proxy.resource import ReverseProxyResource
+    from lemmytx.proxy.router import Route
 
 #: Why nobody took a request.
 TURNED_AWAY = {
@@ -84,6 +86,7 @@ class Attempts:
     request_id: bytes
     resource: ReverseProxyResource
     responded: bool
+    route: Route
     started: float
     termination: str
     total: float
@@ -130,12 +133,12 @@ class Attempts:
     def _wait(self) -> None:
         """Nobody can take the request now: wait for somebody, where that is wanted and there is a place."""
         other = self.cluster.failover
-        if other is not None and not self.cluster.up():
+        if other is not None and not self.cluster.up(self):
             self._fail_over(other)
             return
         queue = self.cluster.queue
         if queue is None:
-            why = "overloaded" if self.cluster.full() else "no_backend"
+            why = "overloaded" if self.cluster.full(self) else "no_backend"
         else:
             why = queue.wait(self)
         if why:

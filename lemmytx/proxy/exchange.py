@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.breaker import Pass
-from lemmytx.cluster.queue import Place
+from lemmytx.cluster.place import Place
 from lemmytx.cluster.sticky import Binding
 from lemmytx.cluster.traffic import FULL, Traffic
 from lemmytx.interfaces import IRequest
@@ -91,7 +91,7 @@ class Exchange(Detours):
     @ivar termination: how it ended, one word; C{why} in a sentence, for the log.
     @ivar tunnel: what it has become, if it has.
     @ivar framed_by_chunks: whether the response goes to the client in chunks.
-    @ivar read_timeout: see L{lemmytx.cluster.cluster.Rules}.
+    @ivar read_timeout: see L{lemmytx.cluster.rules.Rules}.
     """
 
     __slots__ = (

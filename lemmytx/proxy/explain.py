@@ -305,7 +305,7 @@ def explain(resource: ReverseProxyResource, question: Question) -> Answer:
             stage.attempts = _attempts(cluster, question, explanation)
             stage.then = _then(cluster, len(stage.attempts))
             return _chosen(answer, stage)
-        if cluster.failover is None or cluster.up():
+        if cluster.failover is None or cluster.up(question):
             return _waiting(answer, stage, question)
         why = f"the failover of {cluster.name}, of which no backend is up"
         cluster = cluster.failover
@@ -339,7 +339,8 @@ def _may_go(stage: Stage, question: Question) -> bool:
     stage.waiting = bucket.queued
     if queue.counted:
         stage.bucket = bucket.name or "(the rest)"
-    return there and (gate is None or (not bucket.queued and bucket.may_take()))
+    # Where there are labels, those before it may all wait for others.
+    return there and (gate is None or ((not bucket.queued or cluster.labelled) and bucket.may_take()))
 
 
 def _waiting(answer: Answer, stage: Stage, question: Question) -> Answer:
@@ -347,8 +348,8 @@ def _waiting(answer: Answer, stage: Stage, question: Question) -> Answer:
     cluster = stage.cluster
     queue = cluster.queue
     if queue is None:
-        return answer.replied(503, TURNED_AWAY["overloaded" if cluster.full() else "no_backend"])
-    refusal = queue.refusal(queue.bucket_of(question))
+        return answer.replied(503, TURNED_AWAY["overloaded" if cluster.full(question) else "no_backend"])
+    refusal = queue.refusal(queue.bucket_of(question), question)
     if refusal:
         return answer.replied(503, TURNED_AWAY[refusal])
     before = f", and {stage.waiting} before it" if stage.waiting else ""

@@ -22,6 +22,9 @@ from lemmytx.cluster.health import printable
 from lemmytx.cluster.histogram import add_counts
 from lemmytx.cluster.traffic import PERIODS, Traffic
 
+#: Who has set a state that the configuration's file says.
+CONFIGURATION = "configuration"
+
 #: From the best to the worst.
 _STATES = ("ready", "drain", "disabled")
 _HEALTHS = ("up", "going_up", "unknown", "going_down", "down", "ejected")
@@ -113,7 +116,8 @@ class BackendFigures:
         came into each state by that; empty where there are none.
     @ivar healths: how many workers see it in which health.
     @ivar ejections: how often failures have put it out, since the start.
-    @ivar wanted: when its state was set (seconds since 1970), by whom and why; empty where nobody has.
+    @ivar wanted: when its state was set (seconds since 1970), by whom and why; empty where nobody has. Where the file
+        says it: 0, L{CONFIGURATION} and nothing.
     @ivar weight: as configured, C{warmth}: how much of it it has, where that is not all in every process; 1.0: it is.
     """
 
@@ -161,6 +165,8 @@ class BackendFigures:
         wanted = backend.wanted
         if wanted is not None:
             figures.wanted = [wanted.at, printable(wanted.by), printable(wanted.why)]
+        elif backend.state == backend.configured != "ready":
+            figures.wanted = [0.0, CONFIGURATION, ""]
         checked = backend.checked
         if checked is not None:
             figures.checks = {"passed": checked.passes, "failed": checked.failures, **checked.changes}

@@ -32,7 +32,7 @@ from twisted.internet.interfaces import IDelayedCall
 from zope.interface import implementer
 
 from lemmytx.cluster.backend import Backend
-from lemmytx.cluster.queue import Place
+from lemmytx.cluster.place import Place
 from lemmytx.interfaces import IRequest
 from lemmytx.message import ProtocolError, ResponseHead
 from lemmytx.proxy.carrier import Carrier
@@ -167,8 +167,8 @@ class Hedge:
 
     __slots__ = (
         "_dial", "_exchange", "_hedging", "_promoted", "backend", "client", "cluster", "connect_time", "delay",
-        "downstream", "head", "peer", "place", "read_timeout", "request_id", "resource", "reused", "total", "tried",
-        "tunnel", "upstream",
+        "downstream", "head", "peer", "place", "read_timeout", "request_id", "resource", "reused", "route", "total",
+        "tried", "tunnel", "upstream",
     )  # fmt: skip
 
     backend: Backend
@@ -186,6 +186,7 @@ class Hedge:
         self.read_timeout = exchange.read_timeout
         self.request_id = exchange.request_id
         self.resource = exchange.resource
+        self.route = exchange.route
         self.connect_time = 0.0
         self.delay = exchange.resource.ticker.seconds() - exchange.started
         self.place: Place | None = None

@@ -139,11 +139,13 @@ class Route:
     @ivar path: its pattern as written.
     @ivar bucket: the name of the bucket that its requests are in, where it has a say in that.
     @ivar cluster: the runtime cluster; L{None} in the answers of L{Router.find} that mean that there is no route.
+    @ivar subset: the labels that a backend of its cluster must have to be offered its requests
+        (L{lemmytx.cluster.subsets}).
     @ivar pin: by which its clients name a backend, an L{lemmytx.proxy.pins.Pin}; L{None}: they cannot.
     @ivar vhost: the vhost it is of; L{None} when there is not even a vhost.
     """
 
-    __slots__ = ("bucket", "cluster", "conditions", "path", "pattern", "pin", "vhost")
+    __slots__ = ("bucket", "cluster", "conditions", "path", "pattern", "pin", "subset", "vhost")
 
     def __init__(
         self,
@@ -157,6 +159,7 @@ class Route:
         vhost: Vhost | None = None,
         bucket: str | None = None,
         pin: Any = None,  # as the cluster
+        subset: Mapping[str, str] | None = None,
     ) -> None:
         """
         @param path: a pattern as L{lemmytx.patterns} describes it.
@@ -172,6 +175,7 @@ class Route:
         self.vhost = vhost
         self.bucket = bucket
         self.pin = pin
+        self.subset = frozenset((subset or {}).items())
         self.pattern: PathPattern = compile_path(path)
         # None where there are none, so that only routes with conditions pay for them.
         self.conditions = _Conditions(methods, headers or {}, query or {}, cookies or {}, client_networks) or None

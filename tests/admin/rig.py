@@ -16,8 +16,9 @@ from lemmytx.admin.site import admin_site
 from lemmytx.admin.tokens import hash_token
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.interfaces import Busy, IInstance, Unknown
 from lemmytx.model import Token

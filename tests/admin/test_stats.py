@@ -15,9 +15,8 @@ from lemmytx import __version__
 from lemmytx.balance.buckets import Share
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.breaker import Breaker, BreakerRules
-from lemmytx.cluster.cluster import Rules
 from lemmytx.cluster.health import Checkup
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.http1 import codec
 from lemmytx.proxy.snapshot import SLICE, Snapshot, merge, take

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hypothesis import given, settings
@@ -23,6 +22,7 @@ from lemmytx.balance.round_robin import RoundRobin
 from lemmytx.testing import Candidate
 from tests.balance.rig import REQUEST, following, many, taken
 from tests.balance.test_schedulers import longest_run
+from tests.profiling import calls
 
 ALL: tuple[Callable[[], Any], ...] = (
     RoundRobin,
@@ -42,20 +42,22 @@ ALL: tuple[Callable[[], Any], ...] = (
 STEPS = st.lists(st.tuples(st.sampled_from("awbep"), st.integers(0, 19)), max_size=120)
 
 
-def calls(act: Callable[[], object]) -> int:
-    """How many Python functions something calls, itself not counted."""
-    count = 0
-
-    def note(frame: object, event: str, argument: object) -> None:
-        nonlocal count
-        count += event == "call"
-
-    sys.setprofile(note)
-    try:
-        act()
-    finally:
-        sys.setprofile(None)
-    return count - 1
+def asked(scheduler: Any, members: Sequence[Candidate], steps: list[tuple[str, int]]) -> Iterator[set[Candidate]]:
+    """Do what L{STEPS} say; yield who is admitted, whenever a request comes and somebody is."""
+    admitted: set[Candidate] = set()
+    for step, number in steps:
+        member = members[number]
+        if step == "a" and member not in admitted:
+            admitted.add(member)
+            scheduler.admit(member)
+        elif step == "w" and member in admitted:
+            admitted.remove(member)
+            scheduler.withdraw(member)
+        elif step == "b" or (step == "e" and member.active):
+            member.active += 1 if step == "b" else -1
+            scheduler.moved(member)
+        elif step == "p" and admitted:
+            yield admitted
 
 
 class FollowingTests(SynchronousTestCase):
@@ -68,23 +70,11 @@ class FollowingTests(SynchronousTestCase):
         members = many(20, 1, 0, 3)
         scheduler = build()
         scheduler.update(members)
-        admitted: set[Candidate] = set()
-        for step, number in steps:
-            member = members[number]
-            if step == "a" and member not in admitted:
-                admitted.add(member)
-                scheduler.admit(member)
-            elif step == "w" and member in admitted:
-                admitted.remove(member)
-                scheduler.withdraw(member)
-            elif step == "b" or (step == "e" and member.active):
-                member.active += 1 if step == "b" else -1
-                scheduler.moved(member)
-            elif step == "p" and admitted:
-                picked = scheduler.pick(REQUEST)
-                self.assertIn(picked, admitted)
-                if not picked.weight:
-                    self.assertFalse(any(member.weight for member in admitted))
+        for admitted in asked(scheduler, members, steps):
+            picked = scheduler.pick(REQUEST)
+            self.assertIn(picked, admitted)
+            if not picked.weight:
+                self.assertFalse(any(member.weight for member in admitted))
 
     def test_nobodyIsLookedAtInVain(self) -> None:
         """A choice out of 1,000 calls a few functions, not one for each of them, even for a single key."""
@@ -135,22 +125,10 @@ class LeastTests(SynchronousTestCase):
         members = tuple(Candidate(f"b{n}", weight=n % 3 + 1, capacity=n % 4 * 10) for n in range(20))
         scheduler = build()
         scheduler.update(members)
-        admitted: set[Candidate] = set()
-        for step, number in steps:
-            member = members[number]
-            if step == "a" and member not in admitted:
-                admitted.add(member)
-                scheduler.admit(member)
-            elif step == "w" and member in admitted:
-                admitted.remove(member)
-                scheduler.withdraw(member)
-            elif step == "b" or (step == "e" and member.active):
-                member.active += 1 if step == "b" else -1
-                scheduler.moved(member)
-            elif step == "p" and admitted:
-                best = min(scheduler.score(member, member.weight) for member in admitted)
-                picked = scheduler.pick(REQUEST)
-                self.assertEqual(scheduler.score(picked, picked.weight), best)
+        for admitted in asked(scheduler, members, steps):
+            best = min(scheduler.score(member, member.weight) for member in admitted)
+            picked = scheduler.pick(REQUEST)
+            self.assertEqual(scheduler.score(picked, picked.weight), best)
 
     def test_tiesInTurn(self) -> None:
         """Idle equal ones are picked in their order, again and again."""

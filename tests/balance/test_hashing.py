@@ -136,6 +136,16 @@ class HashTests(SynchronousTestCase):
         self.assertEqual(first, owners(scheduler, left))
         self.assertGreater(min(Counter(first).values()), len(CLIENTS) // 3)
 
+    def test_nearlyAllAwayByWeight(self) -> None:
+        """Of these two the one of three times the weight has three times the keys."""
+        members = many(200)
+        left = (members[3], members[150])
+        left[1].weight = 3
+        scheduler = IpHash()
+        scheduler.update(members)
+        share = Counter(owners(scheduler, left))[left[1].name] / len(CLIENTS)
+        self.assertTrue(0.72 < share < 0.78, share)
+
     def test_bounded(self) -> None:
         """A key that everyone asks for spills over: nobody has more than the factor times its share, rounded up."""
         members = many(10, 1, 1, 2)

@@ -13,9 +13,10 @@ from lemmytx.balance.round_robin import RoundRobin
 from lemmytx.checks.checker import AT_ONCE
 from lemmytx.checks.rounds import SOON, Rounds
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.health import Checkup
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.net.network import Network
 
 

@@ -16,9 +16,10 @@ from lemmytx.checks.http import HttpCheck
 from lemmytx.checks.tcp import TcpCheck
 from lemmytx.cluster.backend import Backend
 from lemmytx.config import ConfigurationError
+from lemmytx.finding import PluginError
 from lemmytx.model import Configuration
 from lemmytx.net.network import Network
-from lemmytx.plugin import HealthCheck, PluginError, build_check, find_checks
+from lemmytx.plugin import HealthCheck, build_check, find_checks
 from lemmytx.testing import checked
 from tests.certificates import Authority
 

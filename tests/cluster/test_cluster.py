@@ -10,9 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx.addresses import parse_url
 from lemmytx.balance.round_robin import RoundRobin
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.followed import FEW
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from tests.proxy.rig import GET, OK, ProxyCase, split
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from lemmytx.cluster.cluster import Rules
 from lemmytx.cluster.health import LONGEST, Checkup, Health, printable
+from lemmytx.cluster.rules import Rules
 from tests.cluster.test_cluster import ClusterCase
 
 #: p: a check passes, f: one fails, r: a request fails (lazy).
@@ -247,6 +247,36 @@ class PanicTests(ClusterCase):
                 cluster.failed(backend, "refused", "refused")
         self.assertTrue(cluster.panicking)
         self.assertEqual({"a0", "a1"}, set(self.chosen(cluster, 6).split()))
+
+    def test_outAlready(self) -> None:
+        """One that is out and fails in panic is not put out once more with each request: its time stays, and so does
+        the log; a request that goes well brings it back."""
+        cluster = self.cluster("aa", rules=Rules(max_ejected=1.0, panic=0.6))
+        backend = cluster.backends[0]
+        for _ in range(9):
+            backend.passive.began(self)
+            cluster.failed(backend, "gone", "went away")
+            backend.passive.left(self)
+        self.assertTrue(cluster.panicking)
+        self.assertEqual((1, 1010.0), (backend.ejections, backend.passive.until))
+        self.assertEqual(1, sum("is out for" in event["log_format"] for event in self.events))
+        self.now = 1010.0
+        backend.passive.began(self)
+        cluster.failed(backend, "gone", "went away")
+        self.assertEqual((2, 1030.0), (backend.ejections, backend.passive.until))
+        backend.passive.began(self)
+        cluster.succeeded(backend)
+        self.assertFalse(cluster.panicking or backend.passive.suspect)
+
+    def test_noAddress(self) -> None:
+        """Those whose address is not known yet do not count either: a start is no reason to panic."""
+        cluster = self.cluster("aaaa", rules=Rules(panic=0.5))
+        for backend in cluster.backends:
+            backend.addresses = ()
+        for backend in cluster.backends:
+            backend.moved((backend.location.host,))
+            self.assertFalse(cluster.panicking)
+        self.assertEqual([], self.events)
 
     def test_notByDefault(self) -> None:
         """Without a threshold that never happens."""

@@ -11,10 +11,12 @@ from lemmytx.addresses import parse_url
 from lemmytx.balance.buckets import Share
 from lemmytx.balance.round_robin import RoundRobin
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.multiplexed import Multiplexed
 from lemmytx.cluster.passive import Passive
-from lemmytx.cluster.queue import Place, Queue, QueueRules
+from lemmytx.cluster.place import Place
+from lemmytx.cluster.queue import Queue
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.net.ticker import Ticker
 from tests.cluster.test_cluster import ClusterCase
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lemmytx.cluster.cluster import Rules
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules, Rules
 from tests.cluster.test_queue import SHOP, Exchange, QueueCase
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lemmytx.balance.buckets import Share
 from lemmytx.cluster.backend import Backend
-from lemmytx.cluster.cluster import Rules
-from lemmytx.cluster.queue import Place, QueueRules
+from lemmytx.cluster.place import Place
+from lemmytx.cluster.rules import QueueRules, Rules
 from tests.cluster.test_queue import Exchange, QueueCase
 
 PROFILE = settings(max_examples=250, deadline=None, derandomize=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lemmytx.cluster import rooms
 from lemmytx.cluster.cluster import Cluster
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules
 from lemmytx.cluster.shares import Load, Room
 from tests.cluster.test_queue import SHOP, QueueCase
 

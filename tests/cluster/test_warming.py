@@ -7,8 +7,9 @@ from typing import Any
 
 from lemmytx.balance.round_robin import RoundRobin
 from lemmytx.cluster.backend import Backend
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.health import Health
+from lemmytx.cluster.rules import Rules
 from tests.cluster.test_cluster import Request
 from tests.cluster.test_followed import ManyCase
 

@@ -298,6 +298,37 @@ _exchanges = st.lists(
 )
 
 
+def pour_ours(ours: codec.Connection, left: dict[int, bytes], trailers: list[bool]) -> None:
+    """
+    Send as much as the windows let through.
+
+    @param left: of bodies, by stream. Those that have been sent whole are taken out.
+    @param trailers: whether they end with some, in the order of the exchanges.
+    """
+    for stream, body in list(left.items()):
+        room = ours.room(stream)
+        last = room >= len(body)
+        ours.send(stream, body[:room], last and not trailers[stream // 2])
+        left[stream] = body[room:]
+        if last:
+            del left[stream]
+            if trailers[stream // 2]:
+                ours.trailers(stream, b"x: y\r\n")
+
+
+def pour_theirs(other: Any, left: dict[int, bytes], trailers: list[bool]) -> None:
+    """The same for h2, which takes one frame at a time."""
+    for stream, body in list(left.items()):
+        size = min(other.local_flow_control_window(stream), other.max_outbound_frame_size, len(body))
+        last = size == len(body)
+        other.send_data(stream, body[:size], end_stream=last and not trailers[stream // 2])
+        left[stream] = body[size:]
+        if last:
+            del left[stream]
+            if trailers[stream // 2]:
+                other.send_headers(stream, [(b"x", b"y")], end_stream=True)
+
+
 class OtherTests(SynchronousTestCase):
     """Conversations with the h2 library, which checks all that it gets."""
 
@@ -322,16 +353,7 @@ class OtherTests(SynchronousTestCase):
         got: dict[int, bytes] = {}
         ended: set[int] = set()
         for _ in range(2000):
-            for stream, body in list(left.items()):
-                size = min(other.local_flow_control_window(stream), other.max_outbound_frame_size, len(body))
-                last = size == len(body)
-                trailers = exchanges[stream // 2][2]
-                other.send_data(stream, body[:size], end_stream=last and not trailers)
-                left[stream] = body[size:]
-                if last:
-                    del left[stream]
-                    if trailers:
-                        other.send_headers(stream, [(b"x", b"y")], end_stream=True)
+            pour_theirs(other, left, [row[2] for row in exchanges])
             sent = other.data_to_send()
             for event in ours.receive(sent):
                 if isinstance(event, codec.Request):
@@ -342,16 +364,7 @@ class OtherTests(SynchronousTestCase):
                 elif isinstance(event, codec.Data):
                     came[event.stream] += event.data
                     ours.taken(event.stream, event.flow)
-            for stream, body in list(answering.items()):
-                room = ours.room(stream)
-                last = room >= len(body)
-                trailers = exchanges[stream // 2][3]
-                ours.send(stream, body[:room], last and not trailers)
-                answering[stream] = body[room:]
-                if last:
-                    del answering[stream]
-                    if trailers:
-                        ours.trailers(stream, b"x: y\r\n")
+            pour_ours(ours, answering, [row[3] for row in exchanges])
             heard = ours.take()
             for event in other.receive_data(heard):
                 if isinstance(event, h2.events.DataReceived):
@@ -386,16 +399,7 @@ class OtherTests(SynchronousTestCase):
         got: dict[int, bytes] = {}
         ended: set[int] = set()
         for _ in range(2000):
-            for stream, body in list(left.items()):
-                room = ours.room(stream)
-                last = room >= len(body)
-                trailers = exchanges[stream // 2][2]
-                ours.send(stream, body[:room], last and not trailers)
-                left[stream] = body[room:]
-                if last:
-                    del left[stream]
-                    if trailers:
-                        ours.trailers(stream, b"x: y\r\n")
+            pour_ours(ours, left, [row[2] for row in exchanges])
             sent = ours.take()
             for event in other.receive_data(sent):
                 if isinstance(event, h2.events.RequestReceived):
@@ -405,16 +409,7 @@ class OtherTests(SynchronousTestCase):
                 elif isinstance(event, h2.events.DataReceived):
                     came[event.stream_id] += event.data
                     other.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-            for stream, body in list(answering.items()):
-                size = min(other.local_flow_control_window(stream), other.max_outbound_frame_size, len(body))
-                last = size == len(body)
-                trailers = exchanges[stream // 2][3]
-                other.send_data(stream, body[:size], end_stream=last and not trailers)
-                answering[stream] = body[size:]
-                if last:
-                    del answering[stream]
-                    if trailers:
-                        other.send_headers(stream, [(b"x", b"y")], end_stream=True)
+            pour_theirs(other, answering, [row[3] for row in exchanges])
             heard = other.data_to_send()
             for event in ours.receive(heard):
                 if isinstance(event, codec.Response):

@@ -12,7 +12,7 @@ from typing import Any
 from tests.process.case import GET, ScriptedCase
 from tests.process.rig import Lemmy, configuration, folder
 from tests.store.redis_server import Server
-from tests.wire.rig import START
+from tests.wire.rig import START, free_port
 from tests.wire.sockets import serve
 
 #: Nothing is served but what the store brings.
@@ -158,6 +158,27 @@ class RedisTests(StoreCase):
         self.assertEqual(({"type": "redis", "status": "OK"}, 404), (self.ready(lemmy), self.get(lemmy)))
         self.assertEqual(2, lemmy.count("the redis store is not available"))
         self.assertEqual(1, lemmy.count("available again"))
+        self.assertNotIn("Traceback", lemmy.output())
+
+    def test_lost(self) -> None:
+        """
+        A Redis that has lost everything is not believed by a proxy that starts after that, and a reload to one that
+        cannot be reached is refused: what was there goes on.
+        """
+        self.server.ask("SADD", "lemmy:vhosts", "a.example")
+        self.server.ask("ZADD", "lemmy:backends:a.example", 0, self.member)
+        lemmy = self.brings(self.store)
+        self.serves(lemmy)
+        copy = os.path.join(self.where, "lemmytx")
+        lemmy.wait(lambda: os.path.isdir(copy) and bool(os.listdir(copy)), "the copy")
+        lemmy.kill()
+        self.server.ask("FLUSHALL")
+        lemmy = self.brings(self.store)
+        self.assertEqual(200, self.get(lemmy))
+        self.assertIn("lost the table", self.ready(lemmy)["problem"])
+        elsewhere = self.store | {"url": f"redis://127.0.0.1:{free_port()}/0"}
+        lemmy.refuses(settings(elsewhere), "store: not available: ")
+        self.assertEqual(200, self.get(lemmy))
         self.assertNotIn("Traceback", lemmy.output())
 
     def test_workers(self) -> None:

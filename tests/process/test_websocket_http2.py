@@ -8,6 +8,9 @@ import asyncio
 import os
 import signal
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
@@ -35,6 +38,15 @@ class Http2Case(WebSocketCase):
         self.assertTrue(client.extended_connect)
         return client
 
+    @asynccontextmanager
+    async def connected(self, lemmy: Lemmy, *served: Any, **more: Any) -> AsyncIterator[Http2Client]:
+        """A connection while there is a backend, served so; when it has been closed, nothing is left of anything."""
+        async with self.backend(*served, **more):
+            client = await self.client(lemmy)
+            yield client
+            await client.close()
+        await self.settled(lemmy)
+
     async def opened(self, client: Http2Client, path: str = "/") -> WebSocket:
         """A WebSocket that has been used."""
         made = await client.websocket(path)
@@ -52,14 +64,11 @@ class ClearTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made = await self.opened(client)
                 self.assertEqual(426, await (await client.get()).answered())
                 self.assertEqual(1000, await made.close())
                 self.assertEqual("closed", await made.stream.over())
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -74,8 +83,7 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made = await self.opened(client, "/chat?room=1")
                 self.assertEqual("/chat?room=1", self.serving[0].request and self.serving[0].request.path)
                 for name in ("connection", "upgrade", "sec-websocket-accept", "transfer-encoding", "content-length"):
@@ -87,8 +95,6 @@ class SecureTests(Http2Case):
                 self.assertEqual(4001, await made.close(4001, "enough"))
                 await made.stream.finish()
                 self.assertEqual("closed", await made.stream.over())
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -97,13 +103,10 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made = await client.websocket(protocol="WebSocket")
                 self.assertEqual(200, await made.stream.answered())
                 await made.ping(b"there")
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -113,14 +116,11 @@ class SecureTests(Http2Case):
         message = os.urandom(8 << 20)
 
         async def scene() -> None:
-            async with self.backend(max_size=None, compression=None):
-                client = await self.client(lemmy)
+            async with self.connected(lemmy, max_size=None, compression=None) as client:
                 made = await self.opened(client)
                 sending = asyncio.create_task(made.send(message))
                 self.assertTrue(message == await made.receive())
                 await sending
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -129,8 +129,7 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 all_of_them = [await self.opened(client, f"/{number}") for number in range(MANY)]
                 stats = await asyncio.to_thread(lemmy.stats)
                 counted = stats["downstreams"], stats["exchanges"], stats["upstreams"]["active"]
@@ -140,8 +139,6 @@ class SecureTests(Http2Case):
                 await asyncio.gather(*(made.send(str(number)) for number, made in enumerate(all_of_them)))
                 said = [await made.receive() for made in all_of_them]
                 self.assertEqual([str(number).encode() for number in range(MANY)], said)
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -150,8 +147,7 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made, other = await self.opened(client), await self.opened(client)
                 closing = asyncio.create_task(self.serving[0].close(4002, "no more"))
                 self.assertEqual(4002, await made.closed())
@@ -160,8 +156,6 @@ class SecureTests(Http2Case):
                 await closing
                 self.assertEqual(4002, self.serving[0].close_code)
                 await other.ping(b"still there")
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -170,14 +164,11 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made, other = await self.opened(client), await self.opened(client)
                 await made.stream.reset()
                 await self.serving[0].wait_closed()
                 await other.ping(b"still there")
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -186,15 +177,12 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made, other = await self.opened(client), await self.opened(client)
                 vanish(self.serving[0])
                 self.assertIn(await made.stream.over(), ("reset", "closed"))
                 self.assertEqual(b"", made.stream.received)
                 await other.ping(b"still there")
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -243,8 +231,7 @@ class SecureTests(Http2Case):
                 return
 
         async def scene() -> None:
-            async with self.backend(floods, compression=None):
-                client = await self.client(lemmy)
+            async with self.connected(lemmy, floods, compression=None) as client:
                 slow, other = await self.opened(client), await self.opened(client)
                 slow.stream.reading = False
                 before = memory(lemmy, "VmRSS")
@@ -260,8 +247,6 @@ class SecureTests(Http2Case):
                 slow.stream.confirm()
                 await client.flush()
                 self.assertEqual(size, len(await slow.receive()))
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -297,14 +282,11 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy(timeouts={"tunnel": "500ms"})
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made = await self.opened(client)
                 await made.stream.over()
                 await self.serving[0].wait_closed()
                 self.assertEqual(426, await (await client.get()).answered())
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -333,15 +315,12 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy(cluster={"backends": [{"url": self.url(), "capacity": 1}], "queue": {"limit": 0}})
 
         async def scene() -> None:
-            async with self.backend():
-                client = await self.client(lemmy)
+            async with self.connected(lemmy) as client:
                 made = await self.opened(client)
                 self.assertEqual(503, await (await client.websocket()).stream.answered())
                 await made.stream.reset()
                 await until(lambda: not lemmy.stats()["upstreams"]["active"])
                 await self.opened(client)
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)
 
@@ -350,8 +329,7 @@ class SecureTests(Http2Case):
         lemmy = self.lemmy()
 
         async def scene() -> None:
-            async with self.backend(origins=["https://other.example"]):
-                client = await self.client(lemmy)
+            async with self.connected(lemmy, origins=["https://other.example"]) as client:
                 wrong = await client.websocket(more=[("origin", "https://wrong.example")])
                 self.assertEqual(403, await wrong.stream.answered())
                 right = await client.websocket(more=[("origin", "https://other.example")])
@@ -362,7 +340,5 @@ class SecureTests(Http2Case):
                 tunnel = await client.request([(":method", "CONNECT"), (":authority", "a.example:443")], ended=False)
                 self.assertIn(await tunnel.answered(), (0, 400, 405, 501))
                 self.assertEqual(count, len(self.serving))
-                await client.close()
-            await self.settled(lemmy)
 
         self.play(scene)

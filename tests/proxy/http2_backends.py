@@ -207,6 +207,17 @@ class Http2Case(ProxyCase):
         """The oldest connection that the proxy wants stands, and the backend has greeted."""
         return Peer(self.accept(), **settings)
 
+    def two(self) -> tuple[list[End], Peer, Peer]:
+        """Two clients that have not read their answers, and the connections, for one stream each, that served them."""
+        self.multiplex(streams=1)
+        clients = [self.client() for _ in range(2)]
+        for client in clients:
+            client.send(GET)
+        first, second = self.peer(), self.peer()
+        first.ok()
+        second.ok()
+        return clients, first, second
+
     def warm(self, **settings: int) -> tuple[End, Peer]:
         """A client, and a backend's connection that has served it once."""
         client = self.client()

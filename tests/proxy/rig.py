@@ -27,8 +27,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx.addresses import parse_url
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.model import Limits, Timeouts
 from lemmytx.net.ticker import RESOLUTION, Ticker
 from lemmytx.net.transports import SendsAtOnce
@@ -456,6 +457,15 @@ class ProxyCase(SynchronousTestCase):
 
     def tearDown(self) -> None:
         self.end()
+
+    def let_time_pass(self) -> None:
+        """Minutes in which nobody says anything, and no backend accepts."""
+        while self.network.dialled:
+            self.refuse()
+        for _ in range(6):
+            self.loop.wait(35)
+            while self.network.dialled:
+                self.refuse()
 
     def end(self) -> None:
         """End all that is idle, and see that this was all there is."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from lemmytx.model import Timeouts
 from tests.proxy.rig import GET, OK, End, ProxyCase, post
 from tests.websocket.made import CLOSE, TEXT, frame
@@ -97,12 +97,7 @@ class AnyOrderTests(ProxyCase):
             self.assertLessEqual(sum(b.active for b in self.backends), self.resource.exchanges)
             for end in (*self.clients, *self.network.ends):
                 self.assertLess(end.queued, 500_000)
-        while self.network.dialled:
-            self.refuse()
-        for _ in range(6):
-            self.loop.wait(35)
-            while self.network.dialled:
-                self.refuse()
+        self.let_time_pass()
         self.end()
         self.clients.clear()
         self.network.ends.clear()

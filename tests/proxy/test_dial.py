@@ -16,7 +16,7 @@ from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from lemmytx import proxy_protocol
 from lemmytx.addresses import parse_url
 from lemmytx.cluster.backend import Pool
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from lemmytx.cluster.way import Way
 from lemmytx.model import BackendTls
 from lemmytx.net.tls.client import TOLD_AGAIN, ClientTls, pin_of

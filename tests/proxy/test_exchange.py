@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.error import TimeoutError
 
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from tests.proxy.rig import GET, OK, End, ProxyCase, post, split
 
 BAD = OK.replace(b"200 OK", b"503 Service Unavailable")

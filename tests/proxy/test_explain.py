@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx import config
 from lemmytx.assemble import Plan
 from lemmytx.cluster.backend import Backend
-from lemmytx.cluster.cluster import Cluster, Rules
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.cluster import Cluster
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.model import Limits
 from lemmytx.net.ticker import Ticker

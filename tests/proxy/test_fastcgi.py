@@ -9,7 +9,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from lemmytx.cluster.backend import Pool
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from lemmytx.cluster.way import Way
 from lemmytx.fastcgi.parameters import Application
 from lemmytx.fastcgi.response import Response

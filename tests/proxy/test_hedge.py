@@ -10,9 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx.balance.buckets import Share
 from lemmytx.balance.first import First
-from lemmytx.cluster.cluster import Rules
 from lemmytx.cluster.hedging import ENOUGH, Delay, HedgeRules
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.proxy import hedge, retry
 from tests.proxy.rig import GET, OK, End, ProxyCase, post
 

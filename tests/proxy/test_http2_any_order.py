@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lemmytx.cluster.backend import Pool
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from lemmytx.http2.codec import StreamGone
 from lemmytx.model import Timeouts
 from tests.proxy.http2_backends import H2C, Http2Case, Peer
@@ -256,12 +256,7 @@ class AnyOrderTests(Http2Case):
             self.assertLessEqual(sum(b.active for b in self.backends), self.resource.exchanges)
             for end in (*self.clients, *self.network.ends):
                 self.assertLess(end.queued, 700_000)
-        while self.network.dialled:
-            self.refuse()
-        for _ in range(6):
-            self.loop.wait(35)
-            while self.network.dialled:
-                self.refuse()
+        self.let_time_pass()
         self.end()
         self.assertEqual([(b.connections, b.gatherings, list(b.idle)) for b in self.backends], [([], [], [])] * 2)
         self.clients.clear()

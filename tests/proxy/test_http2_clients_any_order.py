@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from lemmytx.http2.bounds import Bounds
 from lemmytx.http2.errors import StreamGone
 from lemmytx.model import Limits, Timeouts
@@ -150,12 +150,7 @@ class AnyOrderTests(Http2Case):
         for step in steps:
             self.step(*step)
             self.check()
-        while self.network.dialled:
-            self.refuse()
-        for _ in range(6):
-            self.loop.wait(35)
-            while self.network.dialled:
-                self.refuse()
+        self.let_time_pass()
         self.assertEqual([peer.downstream.streams for peer in self.peers], [{}] * len(self.peers))
         self.end()
         self.clients.clear()

@@ -5,10 +5,10 @@ Exchanges over HTTP/2 to a backend: what goes out, what comes back, and how ever
 from __future__ import annotations
 
 from lemmytx.cluster.backend import Pool
-from lemmytx.cluster.cluster import Rules
 from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.cluster.multiplexed import Multiplexed
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from tests.proxy.http2_backends import H2C, Http2Case
 from tests.proxy.rig import GET, post, split
 
@@ -303,13 +303,7 @@ class ManyTests(Http2Case):
 
     def test_oldestFirst(self) -> None:
         """New streams go to the oldest connection with room, so that the others run out."""
-        self.multiplex(streams=1)
-        clients = [self.client() for _ in range(2)]
-        for client in clients:
-            client.send(GET)
-        first, second = self.peer(), self.peer()
-        first.ok()
-        second.ok()
+        clients, first, second = self.two()
         for client in clients:
             client.take()
             client.send(GET)
@@ -590,13 +584,7 @@ class EndTests(Http2Case):
 
     def test_lostBesideAnother(self) -> None:
         """Who may be sent again after its connection was lost goes over another one that stands."""
-        self.multiplex(streams=1)
-        clients = [self.client() for _ in range(2)]
-        for client in clients:
-            client.send(GET)
-        first, second = self.peer(), self.peer()
-        first.ok()
-        second.ok()
+        clients, first, second = self.two()
         clients[0].take()
         clients[0].send(GET)
         first.read()
@@ -793,13 +781,7 @@ class PoolTests(Http2Case):
     def test_idleLimit(self) -> None:
         """No more idle connections are kept than the pool allows."""
         self.compose(pool=Pool(1))
-        self.multiplex(streams=1)
-        clients = [self.client() for _ in range(2)]
-        for client in clients:
-            client.send(GET)
-        first, second = self.peer(), self.peer()
-        first.ok()
-        second.ok()
+        _, first, second = self.two()
         self.assertEqual((first.end.fate, second.end.fate, len(self.backend.idle)), ("open", "closed", 1))
 
     def test_noPool(self) -> None:

@@ -4,7 +4,7 @@ Flow control between clients and backends of HTTP/2: who is slow holds up itself
 
 from __future__ import annotations
 
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from lemmytx.proxy.http2_upstream import WINDOW
 from tests.proxy.http2_backends import Http2Case, Peer
 from tests.proxy.rig import GET, post, split

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lemmytx.balance.reported_load import ReportedLoad
 from lemmytx.balance.response_time import ResponseTime
 from lemmytx.balance.round_robin import RoundRobin
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from tests.proxy.rig import GET, OK, ProxyCase
 
 REPORTING = OK.replace(b"\r\n\r\n", b"\r\nX-Backend-Load: 0.73\r\n\r\n")

@@ -15,8 +15,7 @@ from twisted.internet.error import TimeoutError
 from lemmytx.addresses import parse_network
 from lemmytx.balance.buckets import Share
 from lemmytx.balance.first import First
-from lemmytx.cluster.cluster import Rules
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.cluster.sticky import Codec, Cookie, Sticky
 from lemmytx.proxy.pins import Pin, sign
 from tests.proxy.rig import GET, OK, End, ProxyCase, split

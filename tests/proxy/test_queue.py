@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lemmytx.balance.buckets import Share
-from lemmytx.cluster.cluster import Rules
-from lemmytx.cluster.queue import Queue, QueueRules
+from lemmytx.cluster.queue import Queue
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.model import Timeouts
 from lemmytx.proxy.router import Route, Router, Vhost
 from tests.proxy.rig import GET, OK, End, ProxyCase, post, split

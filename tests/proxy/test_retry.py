@@ -8,8 +8,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx.addresses import parse_url
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import RETRIES_AT_LEAST, Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import RETRIES_AT_LEAST, Rules
 from lemmytx.http1 import codec
 from lemmytx.message import RequestHead
 from lemmytx.proxy.retry import Retry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lemmytx.balance.first import First
-from lemmytx.cluster.cluster import Rules
+from lemmytx.cluster.rules import Rules
 from tests.proxy.rig import OK, ProxyCase
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

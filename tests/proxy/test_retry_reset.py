@@ -9,10 +9,10 @@ from jsonschema import Draft202012Validator
 from twisted.trial.unittest import SynchronousTestCase
 
 from lemmytx import config
-from lemmytx.assemble import build_rules
 from lemmytx.balance.first import First
-from lemmytx.cluster.cluster import Rules
+from lemmytx.builders import build_rules
 from lemmytx.cluster.hedging import HedgeRules
+from lemmytx.cluster.rules import Rules
 from lemmytx.model import ClusterRules
 from tests.proxy import rig
 from tests.proxy.rig import GET, OK, End, ProxyCase, post

@@ -13,10 +13,11 @@ from lemmytx.balance.first import First
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.breaker import BreakerRules
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.cluster.passive import Passive
-from lemmytx.cluster.queue import Queue, QueueRules
+from lemmytx.cluster.queue import Queue
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.model import Timeouts
 from tests.proxy import test_any_order
 from tests.proxy.rig import GET, OK, End, ProxyCase, post, split

@@ -19,10 +19,10 @@ from lemmytx.balance.first import First
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
 from lemmytx.cluster.breaker import BreakerRules
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.cluster.passive import Passive
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.http1 import codec
 from lemmytx.model import Timeouts
 from lemmytx.proxy import retry

@@ -14,8 +14,9 @@ from twisted.internet.protocol import Factory
 from lemmytx.addresses import parse_url
 from lemmytx.balance.least_connections import LeastConnections
 from lemmytx.cluster.backend import Backend, Pool
-from lemmytx.cluster.cluster import Cluster, Rules
+from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.passive import Passive
+from lemmytx.cluster.rules import Rules
 from lemmytx.net import splice
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy.exchange import Exchange

@@ -6,8 +6,7 @@ import re
 
 from lemmytx.addresses import parse_network
 from lemmytx.balance.round_robin import RoundRobin
-from lemmytx.cluster.cluster import Rules
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.cluster.sticky import Codec, Cookie, Field, Sticky
 from lemmytx.http1 import codec
 from lemmytx.proxy.exchange import Exchange

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lemmytx.cluster.cluster import Rules
-from lemmytx.cluster.queue import QueueRules
+from lemmytx.cluster.rules import QueueRules, Rules
 from lemmytx.cluster.traffic import MANY
 from tests.proxy.rig import GET, OK, ProxyCase, post
 

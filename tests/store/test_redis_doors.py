@@ -12,9 +12,10 @@ from tests.store.redis_server import Opened, RedisCase, Server
 
 #: What a user of Redis needs who is ours: docs/redis.md has the same.
 RIGHTS = (
-    "~lemmy:* &lemmy:* &__keyspace@*__:lemmy:* -@all +select +ping +info +role +subscribe +psubscribe +publish "
-    "+script|load +evalsha +time +type +exists +get +set +del +expire +pexpire +sadd +srem +smembers +scard +spop "
-    "+zadd +zrem +zincrby +zrange +zrangebyscore +hset +hdel +hlen +hincrby +hmget +hgetall"
+    "~lemmy:* &lemmy:* &__keyspace@0__:lemmy:vhosts &__keyspace@0__:lemmy:states &__keyspace@0__:lemmy:backends:* "
+    "&__keyspace@0__:lemmy:attributes:* &__keyspace@0__:lemmy:settings:* -@all +select +ping +info +role +subscribe "
+    "+psubscribe +publish +script|load +evalsha +time +type +exists +get +set +del +expire +pexpire +sadd +srem "
+    "+smembers +scard +spop +zadd +zrem +zincrby +zrange +zrangebyscore +hset +hdel +hlen +hincrby +hmget +hgetall"
 )
 
 
@@ -56,8 +57,10 @@ class PlainTests(DoorCase):
 
     async def test_user(self) -> None:
         """A user with the documented rights can do all that there is to do, and gets at no other key."""
-        self.server.ask("ACL", "SETUSER", "ops", "on", ">s3cr3t", *RIGHTS.split())
+        self.server.ask("ACL", "SETUSER", "ops", "on", ">s3cr3t", "resetchannels", *RIGHTS.split())
+        self.server.ask("ACL", "LOG", "RESET")
         await self.works(await self.open(self.server.url.replace("//", "//ops:s3cr3t@")))
+        self.assertEqual(self.server.ask("ACL", "LOG"), [], "what was refused")
         other = await self.open(self.server.url.replace("//", "//ops:s3cr3t@"), prefix="other")
         text = await self.refused(other.store.load(Table()))
         self.assertIn("permission", text)
