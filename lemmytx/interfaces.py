@@ -100,8 +100,8 @@ class IFollowingScheduler(IScheduler):
     """
     One that keeps a table of many backends up to date, instead of looking at each of them for each request.
 
-    A cluster of more than 16 backends calls C{pick} in place of C{choose}, and tells beforehand what changes. After an
-    C{update} nobody is admitted.
+    A cluster of more than 16 backends, none of which has labels, calls C{pick} in place of C{choose}, and tells
+    beforehand what changes. After an C{update} nobody is admitted.
     """
 
     counts = Attribute("Whether C{moved} is to be called: whether the numbers of requests in flight matter.")

@@ -12,9 +12,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from lemmytx import config, model
 from lemmytx.assemble import CannotStart, Plan
 from lemmytx.cluster.breaker import BreakerRules
+from lemmytx.cluster.explain import told
 from lemmytx.cluster.hedging import HedgeRules
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.net.ticker import Ticker
+from lemmytx.proxy.figures import BackendFigures
+from lemmytx.states import States
+from lemmytx.table import State, Table
 
 
 def read(text: str) -> model.Configuration:
@@ -213,6 +217,43 @@ class PlanTests(SynchronousTestCase):
         self.assertEqual({"web": [True, False, True], "old": [False, True]}, found)
         first, _, third = self.resource.clusters["web"].backends
         self.assertIs(first.checkup, third.checkup)
+
+    def test_state(self) -> None:
+        """The file's state holds from the beginning and after a reload, unless the store has another one."""
+        text = FIRST.replace("weight: 2", "state: disabled")
+        self.plan(text).commit(self.resource, self.removed)
+        web = self.resource.clusters["web"]
+        first, second = web.backends
+        for backend in web.backends:
+            backend.moved((backend.location.host,))
+        self.assertEqual((("ready", "disabled"), (first,)), ((first.state, second.state), web.candidates))
+        self.assertEqual((0.0, "configuration", ""), tuple(BackendFigures.of(second, 1, 1.0).wanted))
+        self.assertEqual("the configuration sets it to disabled", told(second))
+        states = States(Clock())
+        self.addCleanup(states.close)
+        states.apply(Table(states={("web", second.name): State("ready", "new disk", "ops", 5.0)}), {"web": web})
+        self.assertEqual(("ready", (first, second)), (second.state, web.candidates))
+        self.first = read(text)
+        self.plan(text.replace("disabled", "drain")).commit(self.resource, self.removed)
+        self.assertEqual("ready", second.state, "what the store says goes before what the file says")
+        states.apply(Table(), {"web": web})
+        self.assertEqual(("drain", (first,)), (second.state, web.candidates))
+        self.first = read(text.replace("disabled", "drain"))
+        self.plan(FIRST).commit(self.resource, self.removed)
+        self.assertEqual(("ready", (first, second)), (second.state, web.candidates))
+
+    def test_labels(self) -> None:
+        """Labels and subsets are those of the newest file, for backends that stay as well."""
+        text = FIRST.replace("weight: 2", 'labels: {version: "2"}').replace(
+            "cluster: web}", 'routes: [{cluster: web, subset: {version: "2"}}]}', 1
+        )
+        self.plan(text).commit(self.resource, self.removed)
+        web = self.resource.clusters["web"]
+        route = self.resource.router.vhosts[0].routes[0]
+        self.assertEqual((True, web.backends[1].labels), (web.labelled, route.subset))
+        self.first = read(text)
+        self.plan(FIRST).commit(self.resource, self.removed)
+        self.assertEqual((False, frozenset()), (web.labelled, self.resource.router.vhosts[0].routes[0].subset))
 
     def test_portion(self) -> None:
         """Where there are several processes, each has its part of a capacity."""

@@ -16,7 +16,8 @@ other class can take from it then; so where all tokens are out, that much of the
 retries bounds how many these are.
 
 Where routes ask for labels (L{lemmytx.cluster.subsets}) those in a line want different backends. Who can go nowhere
-stands in nobody's way then: the first goes on for whom there is a backend, and whoever comes has a look taken at once.
+stands in nobody's way then: the first goes on for whom there is a backend, and so does whoever comes, since nobody in
+line could have gone there.
 
 What can make room, and so wakes it: a backend is done with an exchange (C{Backend.freed}, set while somebody waits), a
 token is given back, the state or the room of a backend is another (C{Cluster.changed}), or the time is over for which
@@ -126,7 +127,8 @@ class Queue:
         if exchange.place is not None:
             return cluster.choose(exchange)
         bucket = self.bucket_of(exchange)
-        if bucket.queued or (self._serving and self.waiting) or not bucket.may_take():
+        before = bucket.queued and not cluster.labelled
+        if before or (self._serving and self.waiting) or not bucket.may_take():
             return None
         backend = cluster.choose(exchange)
         if backend is not None:
@@ -172,8 +174,8 @@ class Queue:
         self._line(bucket)[place] = None
         bucket.wait(1)
         self._begin(place, self.rules.timeout)
-        if self._cluster.labelled:
-            self.wake()  # those before it may all wait for others than it does
+        if self._cluster.labelled and self._serving:
+            self.wake()  # the lines may have been looked at already
         return ""
 
     def _begin(self, place: Place, seconds: float) -> None:

@@ -479,6 +479,48 @@ CASES: tuple[tuple[str, str, list[str]], ...] = (
         ],
     ),
     (
+        "labels",
+        """\
+        vhosts:
+          - hosts: [a.example]
+            routes:
+              - {path: /a, cluster: web, subset: {version: "2", zone: a}}
+              - {path: /b, cluster: web, subset: {version: "2", zone: b}}
+              - {path: /c, cluster: old, subset: {version: "2"}}
+              - {path: /d, cluster: web, subset: {version: 2}}
+              - {path: /e, cluster: web, subset: version}
+              - {path: /f, cluster: old, subset: {}}
+        clusters:
+          web:
+            backends:
+              - {url: "http://10.0.0.1", labels: {version: "2", zone: a}}
+              - {url: "http://10.0.0.2", labels: {version: "1", zone: b}, state: away}
+              - {url: "http://10.0.0.3", labels: {a b: x}}
+              - {url: "http://10.0.0.4", labels: {version: ""}}
+          old: {backends: ["http://10.0.0.5"]}
+        """,
+        [
+            "5: vhosts[0].routes[1].subset: no backend of cluster 'web' has all of these labels: version=2, zone=b; "
+            "the route could reach nobody",
+            "6: vhosts[0].routes[2].subset: no backend of cluster 'old' has labels; the route could reach nobody",
+            "7: vhosts[0].routes[3].subset: version: found 2; write a text of up to 100 characters, a number in quotes",
+            "8: vhosts[0].routes[4].subset: found 'version'; write a mapping: names with their values, as in "
+            '{version: "2"}',
+            "14: clusters.web.backends[1].state: found 'away'; write 'ready', 'drain' or 'disabled'",
+            "15: clusters.web.backends[2].labels: found the label 'a b'; write up to 100 letters, digits and "
+            "_ . : @ [ ] -",
+            "16: clusters.web.backends[3].labels: version: found ''; write a text of up to 100 characters, a number in "
+            "quotes",
+        ],
+    ),
+    (
+        "many_labels",
+        'clusters: {a: {backends: [{url: "http://a", labels: {'
+        + ", ".join(f"l{number}: x" for number in range(17))
+        + "}}]}}\n",
+        ["1: clusters.a.backends[0].labels: found 17 labels; write up to 16"],
+    ),
+    (
         "second_chances",
         """\
         clusters:
