@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 #: Longest text of L{Entry.settings}. What is longer is no more than one character longer here, and is not used.
-MOST_SETTINGS = 64 << 10
+MOST_SETTINGS = 128 << 10
 
 
 class Member(NamedTuple):

@@ -338,7 +338,7 @@ class SettingsTests(LiveCase):
         before = self.cluster("a.example")
         self.take(table(Entry("a.example", (Member("10.0.0.1"),), "[" * (MOST_SETTINGS + 1))))
         self.assertIs(before, self.cluster("a.example"))
-        self.assertEqual(["settings: longer than 65,536 characters"], [fault.why for fault in self.live.faults()])
+        self.assertEqual(["settings: longer than 131,072 characters"], [fault.why for fault in self.live.faults()])
 
     def test_garbage(self) -> None:
         """What is taken away goes: nothing is kept from Python's collector before it has seen it."""
