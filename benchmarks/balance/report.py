@@ -149,6 +149,7 @@ def plot(results: Results, folder: Path) -> dict[str, str]:
     matplotlib.use("svg")
     matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "lemmytx"})  # text as text; the same file again
     from matplotlib import pyplot
+    from matplotlib.ticker import LogFormatter
 
     drawn = {}
     for scenario, outcomes in results.items():
@@ -170,6 +171,9 @@ def plot(results: Results, folder: Path) -> dict[str, str]:
         ]
         times.bar_label(bars, labels, padding=4, fontsize=8)
         times.set_xscale("log")
+        # Milliseconds as numbers, and not as powers of ten.
+        times.xaxis.set_major_formatter("{x:,.0f}")
+        times.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(1.2, 0.6)))  # none where they are too many
         times.margins(x=0.35)
         times.set_title("p99 (bar) and p50 (line), ms, logarithmic", fontsize=9)
         left = [0.0] * len(names)
@@ -181,7 +185,7 @@ def plot(results: Results, folder: Path) -> dict[str, str]:
         shares.set_title(f"shares of the answers, %: backends a to e, {ODD} in red", fontsize=9)
         shares.set_xlim(0, 100)
         for axis in (times, shares):
-            axis.tick_params(labelsize=8)
+            axis.tick_params(labelsize=8, which="both")
             axis.spines[["top", "right"]].set_visible(False)
         name = f"balance-{scenario}.svg"
         drawing.savefig(folder / name, metadata={"Date": None})
