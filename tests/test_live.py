@@ -21,11 +21,11 @@ from lemmytx.cluster.backend import Backend
 from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.live import live as lives
-from lemmytx.live import slices
 from lemmytx.live.live import Live
 from lemmytx.live.mold import Parts
 from lemmytx.live.telling import Summary, Telling
 from lemmytx.message import RequestHead
+from lemmytx.net import slices
 from lemmytx.net.network import Network
 from lemmytx.net.ticker import Ticker
 from lemmytx.proxy import snapshot as snapshots

@@ -26,8 +26,8 @@ from lemmytx.cluster.cluster import Cluster
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.live.addresses import Addresses
 from lemmytx.live.mold import Built, Parts
-from lemmytx.live.slices import Slices
 from lemmytx.live.view import Difference, View, compare
+from lemmytx.net.slices import Slices
 from lemmytx.patterns import EVERYTHING
 from lemmytx.proxy.resource import ReverseProxyResource
 from lemmytx.proxy.router import Route, Router, Vhost

@@ -17,10 +17,10 @@ from lemmytx.live.desk import Desk, Elsewhere
 from lemmytx.live.keeper import Keeper
 from lemmytx.live.live import table_facts
 from lemmytx.live.mold import Parts
-from lemmytx.live.slices import Slices
 from lemmytx.live.telling import Summary, hostname
 from lemmytx.live.view import Difference, View, compare
 from lemmytx.net.network import Network
+from lemmytx.net.slices import Slices
 from lemmytx.proxy.snapshot import Snapshot
 from lemmytx.states import States
 from lemmytx.table import Hint, Report, Table

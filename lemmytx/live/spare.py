@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
-from lemmytx.live.slices import Slices
+from lemmytx.net.slices import Slices
 from lemmytx.table import Entry, Member, State, Table
 
 log = Logger(namespace="lemmytx.store")

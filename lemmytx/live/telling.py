@@ -11,7 +11,7 @@ from lemmytx.admin.stats import counted, process_facts
 from lemmytx.cluster.traffic import Traffic
 from lemmytx.live.live import Live
 from lemmytx.live.mold import Built
-from lemmytx.live.slices import Slices
+from lemmytx.net.slices import Slices
 from lemmytx.proxy.figures import Figures
 from lemmytx.table import Report
 

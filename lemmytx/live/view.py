@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from lemmytx.addresses import parse_member
 from lemmytx.live.mold import Mold, Parts, build_mold
-from lemmytx.live.slices import Slices
+from lemmytx.net.slices import Slices
 from lemmytx.table import Entry, Fault, Table
 
 

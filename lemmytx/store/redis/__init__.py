@@ -7,7 +7,7 @@ The table in Redis: shared by many instances, and changed by operators with two 
   - L{lemmytx.store.redis.scripts}: what runs in Redis;
   - L{lemmytx.store.redis.entries}: what its answers mean;
   - L{lemmytx.store.redis.loading}: the table, of which only what has changed is read;
-  - L{lemmytx.store.redis.slices}: how that does not hold up others;
+  - L{lemmytx.store.redis.parts}: how that does not hold up others;
   - L{lemmytx.store.redis.counting}: who has how much in flight;
   - L{lemmytx.store.redis.announcing}: what others announce;
   - L{lemmytx.store.redis.store}: all of it together.

@@ -29,12 +29,13 @@ from zlib import crc32
 
 from twisted.internet.defer import Deferred
 
+from lemmytx.net.slices import Slices
 from lemmytx.store.reading import again
 from lemmytx.store.redis.entries import entry_of, pairs, state_of, text_of
 from lemmytx.store.redis.link import Link
+from lemmytx.store.redis.parts import one_by_one, parts_of
 from lemmytx.store.redis.said import Refusal, command
 from lemmytx.store.redis.scripts import DIGEST
-from lemmytx.store.redis.slices import Breath, one_by_one, parts_of
 from lemmytx.table import Entry, Fault, State, StoreUnavailable, Table
 
 #: Vhosts in a slice, at most, on the average. Redis is held for 2 ms with 10 backends each.
@@ -169,14 +170,14 @@ class Loading:
             elif listed and (version is None or empty):
                 await self._mark(bool(empty))
             self.lost = ""
-            breath = Breath(self._reactor)
-            added = await self._list(listed, breath)
+            turns = Slices(self._reactor)
+            added = await self._list(listed, turns)
             named = named & self._there | added
             if whole or (due and await self._our_turn(since)):
-                await self._compare_all(named, breath)
+                await self._compare_all(named, turns)
                 self._whole_at = now
             else:
-                await self._compare(named, breath)
+                await self._compare(named, turns)
         except BaseException:
             self._whole = True
             raise
@@ -276,7 +277,7 @@ class Loading:
             (b"HSET", table, b"version", b"1"), (b"HDEL", table, b"empty") if emptied else (b"HLEN", table)
         )
 
-    async def _list(self, listed: list[bytes], breath: Breath) -> set[bytes]:
+    async def _list(self, listed: list[bytes], turns: Slices) -> set[bytes]:
         """
         Note which vhosts there are.
 
@@ -290,7 +291,7 @@ class Loading:
             self._digests.pop(gone, None)
             self._faults.pop(gone, None)
             self._vhosts.pop(gone.decode("utf-8", "replace"), None)
-            await breath.take()
+            await turns.rest()
         self._there = there
         number = 1
         while number * SLICE < len(listed):
@@ -299,7 +300,7 @@ class Loading:
         for part in parts_of(listed, 2000):
             for name in part:
                 slices[crc32(name) & (number - 1)].append(name)
-            await breath.take()
+            await turns.rest()
         for one in slices:
             one.sort()
         if len(slices) == len(self._slices):
@@ -312,7 +313,7 @@ class Loading:
         self._listed = listed
         return added
 
-    async def _compare_all(self, named: set[bytes], breath: Breath) -> None:
+    async def _compare_all(self, named: set[bytes], turns: Slices) -> None:
         """
         @param named: what others know as well.
         """
@@ -329,22 +330,22 @@ class Loading:
                 changed.extend(fresh)
                 if not fresh:
                     self._joined[at] = joined
-            await breath.take()
+            await turns.rest()
 
         await one_by_one([at for at, names in enumerate(slices) if names], ask, look)
-        await self._read(changed, breath)
+        await self._read(changed, turns)
         found = [name for name, _ in changed if name not in named]
         if found and not first:
             words = [self._ours, *(found if len(found) <= MOST_NAMED else ())]
             await self._link.ask((b"PUBLISH", self._key(b"changes"), b" ".join(words)))
 
-    async def _compare(self, names: set[bytes], breath: Breath) -> None:
+    async def _compare(self, names: set[bytes], turns: Slices) -> None:
         changed: list[_Changed] = []
         for part in parts_of(sorted(names), SLICE):
             joined = await self._link.run(DIGEST, self._prefix, *part)
             changed += self._others(part, joined)
-            await breath.take()
-        await self._read(changed, breath)
+            await turns.rest()
+        await self._read(changed, turns)
 
     def _others(self, names: Sequence[bytes], joined: bytes) -> list[_Changed]:
         """
@@ -357,7 +358,7 @@ class Loading:
                 fresh.append((name, digest))
         return fresh
 
-    async def _read(self, changed: Sequence[_Changed], breath: Breath) -> None:
+    async def _read(self, changed: Sequence[_Changed], turns: Slices) -> None:
         parts = list(parts_of(changed, READ))
 
         def ask(at: int) -> Deferred[list[Any]]:
@@ -372,7 +373,7 @@ class Loading:
             for place, (name, digest) in enumerate(parts[at]):
                 self._found(name, replies[3 * place : 3 * place + 3])
                 self._digests[name] = digest
-                await breath.take()
+                await turns.rest()
 
         await one_by_one(range(len(parts)), ask, look)
 

@@ -36,3 +36,8 @@ class Slices:
         """Let the reactor do what else there is."""
         await deferLater(self._clock, 0)
         self._end = self._seconds() + TURN
+
+    async def rest(self) -> None:
+        """After a step: others have their turn, if it is time for that."""
+        if self.full():
+            await self.turn()

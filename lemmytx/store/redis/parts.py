@@ -1,34 +1,15 @@
-"""Much work, done so that others have their turn in between."""
+"""Many questions to Redis, in parts."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from time import perf_counter
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
-
-#: Seconds of work after which others get their turn.
-HELD = 0.002
 
 _Answer = TypeVar("_Answer")
 _Item = TypeVar("_Item")
-
-
-class Breath:
-    """Lets others have their turn."""
-
-    def __init__(self, reactor: Any) -> None:
-        self._reactor = reactor
-        self._since = perf_counter()
-
-    async def take(self) -> None:
-        """Called after each piece of work."""
-        if perf_counter() - self._since > HELD:
-            await deferLater(self._reactor, 0)
-            self._since = perf_counter()
 
 
 def parts_of(whole: Sequence[_Item], length: int) -> Iterator[Sequence[_Item]]:
